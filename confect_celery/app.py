@@ -1,0 +1,195 @@
+"""The composition root: a Celery app and its Confect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from celery import Celery
+
+from confect_celery import runtime
+from confect_celery.functions import ActionRunner, FunctionRef, Group, MutationRunner, QueryRunner, Refs, Registry, Services
+from confect_celery.invocation import BUILT_IN, Invocations
+from confect_celery.scheduler import Desk, Scheduler
+from confect_celery.settings import Settings
+from confect_celery.store import DatabaseReader, DatabaseWriter, Delivery, Store
+from confect_celery.timing import Clock, SystemClock
+
+__all__ = ["Confect"]
+
+
+class Confect:
+    """A durable scheduler for the Celery app `app`.
+
+    Settings are read from `app.conf` when they are first needed, so the app may be configured later. `schema` is the
+    shop's SQLAlchemy MetaData; without it `db.table("…")` looks tables up in the database itself.
+
+    >>> from celery import Celery
+    >>> confect = Confect(Celery("shop", set_as_current=False))
+    >>> users = confect.group("users")
+    >>> @users.internal_mutation
+    ... def forget(scheduler: Scheduler) -> None: ...
+    >>> forget.name
+    'internal/users/forget'
+    """
+
+    def __init__(self, app: Celery, schema: sa.MetaData | None = None) -> None:
+        self.app = app
+        self.registry = Registry(self._on_add)
+        self.refs = Refs()
+        self.services = Services()
+        for service, kinds in BUILT_IN.items():
+            self.services.declare(service, kinds)
+        self.schema = schema
+        self._parts = _Parts(self)
+        app.confect = self  # type: ignore[attr-defined]  # where the command line finds it
+        runtime.install(self)
+
+    # -- defining functions
+
+    def group(self, path: str) -> Group:
+        """A group of functions; `path` may be nested with dots, as in `billing.invoices`."""
+        return Group(self.registry, path)
+
+    def provide(self, service: Any, factory: Callable[..., Any]) -> None:
+        """Let functions ask for `service` by annotation; see `Services.provide` for what a factory may be."""
+        self.services.provide(service, factory)
+
+    def _on_add(self, ref: FunctionRef[Any, Any]) -> None:
+        if ref.visibility == "internal" and ref.kind != "query":
+            self.app.register_task(runtime.make_task(ref, lambda: self.gate))
+
+    def check(self) -> None:
+        """Raise what is wrong with settings, functions and services: ConfigurationError, all of it found at start."""
+        self.settings.check_broker(self.app.conf.broker_transport_options or {})
+        for ref in self.registry:
+            self.services.check(ref)
+
+    # -- calling them
+
+    @property
+    def run_query(self) -> QueryRunner:
+        """Run a query, public or internal, in one read transaction; gives back its result."""
+        return QueryRunner(self.invocations.run_query)
+
+    @property
+    def run_mutation(self) -> MutationRunner:
+        """Run a mutation in one transaction; transient database errors are retried."""
+        return MutationRunner(self.invocations.run_mutation)
+
+    @property
+    def run_action(self) -> ActionRunner:
+        """Run an action here and now."""
+        return ActionRunner(self.invocations.run_action)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler outside functions: each call commits at once, unless `using()` joins a transaction."""
+        return self.invocations.scheduler()
+
+    def reader(self) -> AbstractContextManager[DatabaseReader]:
+        """The tables to read, in one transaction: `with confect.reader() as db:`."""
+        return self.invocations.reader()
+
+    def writer(self) -> AbstractContextManager[DatabaseWriter]:
+        """The tables to write, in one transaction that commits at the end of the block."""
+        return self.invocations.writer()
+
+    # -- the parts, each made when first needed
+
+    @property
+    def settings(self) -> Settings:
+        """The `confect_…` settings, checked; raises InvalidSettings."""
+        return self._parts.settings
+
+    @property
+    def clock(self) -> Clock:
+        """The time that everything here goes by."""
+        return self._parts.clock
+
+    @property
+    def store(self) -> Store:
+        """The table and the database it is in."""
+        return self._parts.store
+
+    @property
+    def invocations(self) -> Invocations:
+        """How functions are called."""
+        return self._parts.invocations
+
+    @property
+    def gate(self) -> runtime.Gate:
+        """How rows are run."""
+        return self._parts.gate
+
+    def run_delivery(self, delivery: Delivery) -> runtime.Outcome:
+        """Run one delivered row in this process, as a worker would."""
+        return self.gate.run(delivery.id, delivery.attempt)
+
+    @contextmanager
+    def redirected(
+        self,
+        *,
+        clock: Clock | None = None,
+        database_url: str | None = None,
+        publish: Callable[[Delivery], object] | None = None,
+    ) -> Iterator[None]:
+        """For the length of the block, go by another clock, use another database, or publish elsewhere."""
+        before = self._parts
+        settings = before.settings
+        if database_url is not None:
+            settings = settings.model_copy(update={"database_url": database_url})
+        self._parts = _Parts(self, settings, clock or before.clock, publish or before.publish)
+        if database_url is None:
+            self._parts.__dict__["store"] = before.store
+        try:
+            yield
+        finally:
+            if database_url is not None:
+                self._parts.store.database.dispose()
+            self._parts = before
+
+
+class _Parts:
+    """The parts of an app, each made when first needed."""
+
+    def __init__(
+        self,
+        confect: Confect,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        publish: Callable[[Delivery], object] | None = None,
+    ) -> None:
+        self._confect = confect
+        self.clock: Clock = clock or SystemClock()
+        if settings is not None:
+            self.__dict__["settings"] = settings
+        if publish is not None:
+            self.__dict__["publish"] = publish
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.read(self._confect.app.conf)
+
+    @cached_property
+    def store(self) -> Store:
+        settings = self.settings
+        return Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
+
+    @cached_property
+    def publish(self) -> Callable[[Delivery], object]:
+        transport = runtime.CeleryTransport(self._confect.app, self.settings)
+        return runtime.Outbox(self.store, transport, self.clock).publish
+
+    @cached_property
+    def invocations(self) -> Invocations:
+        confect = self._confect
+        desk = Desk(confect.registry, self.store, self.clock, self.settings, self.publish)
+        return Invocations(desk, confect.services)
+
+    @cached_property
+    def gate(self) -> runtime.Gate:
+        return runtime.Gate(self.store, self._confect.registry, self.invocations, self.clock, self.settings)

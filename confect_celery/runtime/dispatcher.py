@@ -1,0 +1,137 @@
+"""The dispatcher finds the rows that are nearly due and claims them; the outbox publishes each when it is due.
+
+Two threads, so that a slow database never delays what has been claimed already. Any number of dispatchers may run: they
+meet only in the table, where each takes rows that no other is taking. One that dies leaves rows whose message counts as
+lost after `confect_redelivery`, when another takes them up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from confect_celery.runtime.loop import Loop
+from confect_celery.settings import Settings
+from confect_celery.store import Delivery, Store
+from confect_celery.timing import Clock, Duration
+
+__all__ = ["Dispatcher", "Outbox", "Transport"]
+
+logger = logging.getLogger(__name__)
+
+_REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
+"""How long a row rests after the broker refused its message."""
+
+
+class Transport(Protocol):
+    """Where messages go."""
+
+    def publish(self, delivery: Delivery) -> None:
+        """Publish one message; raises when the broker did not take it."""
+
+
+class Outbox(Loop):
+    """Holds claimed rows until they are due, then publishes them in order."""
+
+    name = "confect-outbox"
+
+    def __init__(self, store: Store, transport: Transport, clock: Clock) -> None:
+        super().__init__()
+        self._store = store
+        self._transport = transport
+        self._clock = clock
+        self._heap: list[tuple[int, int, Delivery]] = []
+        self._order = itertools.count()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Publish each of these at its due time."""
+        with self._lock:
+            for delivery in deliveries:
+                heapq.heappush(self._heap, (delivery.due.epoch_micros, next(self._order), delivery))
+        self.wake()
+
+    def tick(self) -> float:
+        """Publish all that is due; give back the time until the next is."""
+        while not self._stopping.is_set():
+            with self._lock:
+                if not self._heap:
+                    return 3600.0
+                wait = (self._heap[0][0] - self._clock.now().epoch_micros) / 1_000_000
+                if wait > 0:
+                    return wait
+                delivery = heapq.heappop(self._heap)[2]
+            self.publish(delivery)
+        return 0.0
+
+    def publish(self, delivery: Delivery) -> bool:
+        """Publish now. When the broker refuses, give the row back to the table; it is tried again soon."""
+        try:
+            self._transport.publish(delivery)
+        except Exception as error:
+            logger.error("Could not publish %s[%s]: %s", delivery.name, delivery.id, error)
+            again = max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER)
+            with self._store.database.autocommit() as connection:
+                self._store.rows.take_back(connection, delivery.id, delivery.attempt, again)
+            return False
+        return True
+
+    def closing(self) -> None:
+        """Give back to the table what was not due yet: another dispatcher may take it at once."""
+        with self._lock:
+            left, self._heap = [delivery for _, _, delivery in self._heap], []
+        with self._store.database.transaction() as transaction:
+            for delivery in left:
+                self._store.rows.take_back(transaction.connection, delivery.id, delivery.attempt, delivery.due)
+
+
+class Dispatcher(Loop):
+    """Claims the rows that are due within the horizon, and those whose message was lost."""
+
+    name = "confect-dispatcher"
+
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, settings: Settings) -> None:
+        super().__init__()
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._settings = settings
+        # A row must be seen before it is due, however long the interval was set.
+        self._pause = min(settings.poll_interval, settings.horizon / 2).total_seconds()
+
+    def tick(self) -> float:
+        """Claim one batch; give back the time until the next look."""
+        settings = self._settings
+        if len(self._outbox) > 2 * settings.batch_size:
+            return 0.05  # publishing is behind: leave the rest to other dispatchers
+        claimed = self.claim()
+        self._outbox.put(claimed)
+        if len(claimed) == settings.batch_size:
+            return 0.0
+        # The jitter keeps many dispatchers from asking all at once.
+        return self._pause * random.uniform(0.9, 1.0)
+
+    def claim(self) -> list[Delivery]:
+        """Claim one batch of due rows."""
+        settings, rows = self._settings, self._store.rows
+        now = self._clock.now()
+        ahead = now + settings.horizon
+        with self._store.database.autocommit() as connection:
+            if not rows.any_due(connection, now=now, ahead=ahead):
+                return []
+        with self._store.database.transaction() as transaction:
+            return rows.claim_due(
+                transaction.connection,
+                now=now,
+                ahead=ahead,
+                redelivery=settings.redelivery,
+                batch=settings.batch_size,
+            )

@@ -1,0 +1,186 @@
+"""The gate: between a message's arrival and the function's first line stands the row.
+
+A mutation runs in one transaction whose last statement is the row's own transition: either all of it happened, or
+nothing. An action is claimed first, in a commit of its own, so that it starts at most once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from confect_celery.errors import InvalidArguments, UnknownFunction
+from confect_celery.functions import FunctionRef, Registry, codec, failure
+from confect_celery.settings import Settings
+from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
+from confect_celery.timing import Clock, Duration
+
+__all__ = ["Dropped", "Failed", "Gate", "Invoker", "Outcome", "Postponed", "Succeeded"]
+
+_POSTPONED_FOR: Final = Duration.seconds(5)
+"""How long a mutation rests that met nothing but transient database errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The function ran, and its row says so."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The function failed, or could not be run; its row says so."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The message started nothing, or what it had started is ignored; `reason` tells why."""
+
+    reason: Literal["missing", "canceled", "finished", "superseded", "running", "early"]
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The database had no time for the mutation; its row is due again later."""
+
+    error: Exception
+
+
+Outcome = Succeeded | Failed | Dropped | Postponed
+
+
+class Invoker(Protocol):
+    """Calls a function with its services."""
+
+    def call_mutation(
+        self, ref: FunctionRef[Any, Any], args: Any, transaction: OwnTransaction, row: ScheduledFunctionId
+    ) -> Any:
+        """Call it inside `transaction`."""
+
+    def call_action(self, ref: FunctionRef[Any, Any], args: Any, row: ScheduledFunctionId) -> Any:
+        """Call it outside any transaction."""
+
+
+class _Early(Exception):
+    def __init__(self, wait: Duration) -> None:
+        self.wait = wait
+
+
+class _NotOurs(Exception):
+    """The row is not pending at the message's attempt, or ceased to be while the mutation ran."""
+
+
+class Gate:
+    """Runs rows. It never raises for what a function does: what came of it is the outcome."""
+
+    def __init__(self, store: Store, registry: Registry, invoker: Invoker, clock: Clock, settings: Settings) -> None:
+        self._store = store
+        self._registry = registry
+        self._invoker = invoker
+        self._clock = clock
+        self._settings = settings
+
+    def run(self, id: str, attempt: int) -> Outcome:
+        """Run the row `id`, if it is pending at this `attempt` and its time has come."""
+        with self._store.database.autocommit() as connection:
+            row = self._store.rows.load(connection, id, attempt)
+        if row is None:
+            return self._why_not(id, attempt)
+        try:
+            self._wait_until_due(row)
+            ref = self._registry.get(row.name)
+            args = codec.decode(ref, row.args)
+        except _Early:
+            return Dropped("early")
+        except (UnknownFunction, InvalidArguments) as error:
+            return self._fail_pending(row, error)
+        if ref.kind == "mutation":
+            return self._run_mutation(row, ref, args)
+        return self._run_action(row, ref, args)
+
+    def _wait_until_due(self, row: Pending) -> None:
+        # Clocks of hosts differ by a little, and a message may be published a moment ahead: wait for that moment.
+        while (wait := row.scheduled_time - self._clock.now()) > Duration.zero:
+            if wait > self._settings.horizon:
+                raise _Early(wait)
+            time.sleep(wait.total_seconds())
+
+    def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
+        rows, database = self._store.rows, self._store.database
+
+        def work(transaction: OwnTransaction) -> Any:
+            connection = transaction.connection
+            # Under the lock once more: a duplicate may have run it to its end since we looked.
+            if not database.dialect.try_lock(connection, row.id) or not rows.load(connection, row.id, row.attempt):
+                raise _NotOurs
+            result = self._invoker.call_mutation(ref, args, transaction, row.id)
+            if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):
+                raise _NotOurs
+            return result
+
+        try:
+            return Succeeded(database.retrying(work))
+        except _NotOurs:
+            return self._why_not(row.id, row.attempt)
+        except Exception as error:
+            if database.dialect.is_transient(error):
+                return self._postpone(row, error)
+            return self._fail_pending(row, error, ref)
+
+    def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
+        rows, attempt = self._store.rows, row.attempt + 1
+
+        def claim(transaction: OwnTransaction) -> bool:
+            lease_until = self._clock.now() + self._settings.redelivery
+            return rows.start(transaction.connection, row.id, row.attempt, lease_until)
+
+        if not self._store.database.retrying(claim):
+            return self._why_not(row.id, row.attempt)
+        try:
+            result = self._invoker.call_action(ref, args, row.id)
+        except Exception as error:
+            described = failure.describe(error, ref.options.errors)
+            outcome: Outcome = Failed(error)
+
+            def finish(transaction: OwnTransaction) -> bool:
+                return rows.fail_running(transaction.connection, row.id, attempt, self._clock.now(), described)
+        else:
+            outcome = Succeeded(result)
+
+            def finish(transaction: OwnTransaction) -> bool:
+                return rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())
+
+        return outcome if self._store.database.retrying(finish) else self._why_not(row.id, attempt)
+
+    def _fail_pending(self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None) -> Outcome:
+        described = failure.describe(error, ref.options.errors if ref else ())
+
+        def fail(transaction: OwnTransaction) -> bool:
+            now = self._clock.now()
+            return self._store.rows.fail_pending(transaction.connection, row.id, row.attempt, now, described)
+
+        return Failed(error) if self._store.database.retrying(fail) else self._why_not(row.id, row.attempt)
+
+    def _postpone(self, row: Pending, error: Exception) -> Outcome:
+        def postpone(transaction: OwnTransaction) -> bool:
+            until = self._clock.now() + _POSTPONED_FOR
+            return self._store.rows.postpone(transaction.connection, row.id, row.attempt, until)
+
+        return Postponed(error) if self._store.database.retrying(postpone) else self._why_not(row.id, row.attempt)
+
+    def _why_not(self, id: str, attempt: int) -> Dropped:
+        with self._store.database.autocommit() as connection:
+            found = self._store.rows.get(connection, id)
+        if found is None:
+            return Dropped("missing")
+        if found.state.kind is StateKind.CANCELED:
+            return Dropped("canceled")
+        if found.state.kind.terminal:
+            return Dropped("finished")
+        return Dropped("superseded" if found.attempt != attempt else "running")
+
+

@@ -1,0 +1,157 @@
+"""The reconciler keeps the table true where a function's own end could not be recorded.
+
+Celery tells it some of these ends (`task.ConfectRequest`, `worker_step`): a child that died, a hard time limit, a revoke, an
+unknown task. The sweep finds the rest: runners whose lease ran out, and rows old enough to go.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from confect_celery.errors import UnknownFunction
+from confect_celery.functions import failure
+from confect_celery.runtime.loop import Loop
+from confect_celery.settings import Settings
+from confect_celery.store import OwnTransaction, Store
+from confect_celery.timing import Clock
+
+__all__ = ["Reconciler"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_LOSSES: Final = 3
+"""After this many deaths of its worker a mutation is failed instead of tried again."""
+
+_PRUNE_EVERY_SECONDS: Final = 10.0
+_PRUNE_BATCH: Final = 1000
+
+
+class WorkerLost(Exception):
+    """The worker that ran the function died."""
+
+
+class TimeLimitExceeded(Exception):
+    """The function ran longer than its hard time limit."""
+
+
+class Reconciler(Loop):
+    """Applies what it is told in order, renews the leases of this worker's actions, and sweeps."""
+
+    name = "confect-reconciler"
+
+    def __init__(self, store: Store, clock: Clock, settings: Settings, running: Callable[[], Iterable[str]]) -> None:
+        """`running` gives the ids of the functions that this worker runs at the moment."""
+        super().__init__()
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._running = running
+        self._told: queue.SimpleQueue[Callable[[OwnTransaction], None]] = queue.SimpleQueue()
+        self._pause = (settings.redelivery / 4).total_seconds()
+        self._prune_at = 0.0
+        self._prune_after = ""
+
+    # -- what Celery tells; called on the worker's main thread, so the work is left to our own
+
+    def worker_lost(self, id: str, attempt: int, message: str) -> None:
+        """The child running this row died. An action fails; a mutation is tried again, three times in all."""
+        self._tell(lambda transaction: self._on_worker_lost(transaction, id, attempt, message))
+
+    def timed_out(self, id: str, attempt: int, limit: float) -> None:
+        """The hard time limit ended it: the row fails, whatever its kind."""
+        error = TimeLimitExceeded(f"It ran longer than its time limit of {limit} s.")
+        self._tell(lambda transaction: self._fail(transaction, id, attempt, error))
+
+    def unknown(self, id: str, attempt: int, name: str) -> None:
+        """No code defines the function any more."""
+        self._tell(lambda transaction: self._fail(transaction, id, attempt, UnknownFunction(name)))
+
+    def revoked(self, id: str) -> None:
+        """Celery revoked or terminated it: it is canceled for good."""
+        self._tell(lambda transaction: self._on_revoked(transaction, id))
+
+    def _tell(self, apply: Callable[[OwnTransaction], None]) -> None:
+        self._told.put(apply)
+        self.wake()
+
+    def _on_worker_lost(self, transaction: OwnTransaction, id: str, attempt: int, message: str) -> None:
+        rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
+        lost = failure.describe(WorkerLost(message), (WorkerLost,))
+        # An action's claim raised the attempt; a mutation's row is still pending at the message's own.
+        if rows.fail_running(connection, id, attempt + 1, now, lost):
+            return
+        losses = rows.lose(connection, id, attempt, now + self._settings.min_delay)
+        if losses is not None and losses >= _MOST_LOSSES:
+            rows.fail_pending(connection, id, attempt + 1, now, lost)
+
+    def _fail(self, transaction: OwnTransaction, id: str, attempt: int, error: Exception) -> None:
+        rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
+        described = failure.describe(error, (type(error),))
+        if not rows.fail_pending(connection, id, attempt, now, described):
+            rows.fail_running(connection, id, attempt + 1, now, described)
+
+    def _on_revoked(self, transaction: OwnTransaction, id: str) -> None:
+        self._store.rows.cancel(transaction.connection, id, self._clock.now())
+
+    # -- the loop
+
+    def tick(self) -> float:
+        """Apply what was told, renew, sweep."""
+        self.apply_told()
+        self.renew_leases()
+        self.sweep()
+        return self._pause
+
+    def closing(self) -> None:
+        """Apply what was told last."""
+        self.apply_told()
+
+    def apply_told(self) -> None:
+        """Bring into the table what Celery told. What cannot be applied now stays for the next time."""
+        while True:
+            try:
+                apply = self._told.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._store.database.retrying(lambda transaction, apply=apply: apply(transaction))  # type: ignore[misc]
+            except Exception:
+                self._told.put(apply)
+                raise
+
+    def renew_leases(self) -> None:
+        """Tell the table that the functions this worker runs are still running."""
+        ids = list(self._running())
+        if ids:
+            with self._store.database.transaction() as transaction:
+                self._store.rows.renew(transaction.connection, ids, self._clock.now() + self._settings.redelivery)
+
+    def sweep(self) -> None:
+        """Fail the rows whose runner is gone, and delete those whose retention is over."""
+        now, batch, rows = self._clock.now(), self._settings.batch_size, self._store.rows
+        with self._store.database.autocommit() as connection:
+            dead = rows.any_dead(connection, now)
+        if dead:
+            error = failure.describe(WorkerLost("Its worker stopped answering."), (WorkerLost,))
+            with self._store.database.transaction() as transaction:
+                for id in rows.bury(transaction.connection, now, error, batch):
+                    logger.warning("%s failed: its worker stopped answering.", id)
+        if time.monotonic() >= self._prune_at:
+            more = self.prune()
+            self._prune_at = 0.0 if more else time.monotonic() + _PRUNE_EVERY_SECONDS
+
+    def prune(self) -> bool:
+        """Delete one batch of old terminal rows; whether the walk found any."""
+        oldest = self._clock.now() - self._settings.retention
+        with self._store.database.transaction() as transaction:
+            gone, after = self._store.rows.prune(
+                transaction.connection, after=self._prune_after, oldest=oldest, batch=_PRUNE_BATCH
+            )
+        self._prune_after = after or ""
+        return gone > 0
+
+

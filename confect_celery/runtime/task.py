@@ -1,0 +1,99 @@
+"""A Confect function as a Celery task: the gate's outcome in Celery's terms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import celery
+from billiard.exceptions import WorkerLostError
+from celery.exceptions import Ignore
+from celery.worker.request import Request
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from confect_celery.functions import FunctionRef
+from confect_celery.runtime.gate import Dropped, Failed, Postponed, Succeeded
+from confect_celery.runtime.transport import ATTEMPT_HEADER
+
+if TYPE_CHECKING:
+    from confect_celery.runtime.gate import Gate
+    from confect_celery.runtime.reconciler import Reconciler
+
+__all__ = ["ConfectTask", "attempt_of", "make_task"]
+
+
+def attempt_of(headers: Any) -> int:
+    """The attempt in a message's headers; -1, which matches no row, when there is none that can be read."""
+    attempt = headers.get(ATTEMPT_HEADER) if hasattr(headers, "get") else None
+    return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) else -1
+
+
+class ConfectRequest(Request):  # type: ignore[misc]
+    """Tells the reconciler of the ends that only the worker's main process sees, with the attempt they belong to."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The hard limit killed the child: no code of the function's could record it."""
+        super().on_timeout(soft, timeout)
+        reconciler = self.task.reconciler
+        if not soft and reconciler is not None:
+            reconciler.timed_out(self.id, attempt_of(self.request_dict), timeout)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """The child died."""
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        reconciler = self.task.reconciler
+        lost = isinstance(exc_info.exception, (WorkerLostError, SystemExit, KeyboardInterrupt))
+        if lost and reconciler is not None and not self._already_revoked and not self._already_cancelled:
+            reconciler.worker_lost(self.id, attempt_of(self.request_dict), str(exc_info.exception))
+
+
+class ConfectTask(celery.Task):  # type: ignore[type-arg]
+    """Carries no arguments and no logic: the row has the arguments, the gate decides and runs.
+
+    Messages are acknowledged early: what is lost is published again from its row, so the broker need not remember.
+    """
+
+    Request = "confect_celery.runtime.task:ConfectRequest"
+    abstract = True
+    acks_late = False
+    typing = False
+    max_retries = 0
+    gate: Gate
+    reconciler: Reconciler | None = None
+    gate_of: Any = None
+
+    def run(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Run the row whose id is the task id."""
+        request = self.request
+        outcome = self.gate_of().run(request.id, attempt_of(request))
+        if isinstance(outcome, Succeeded):
+            return _plain(outcome.result)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        if isinstance(outcome, Postponed):
+            raise Ignore(f"postponed: {outcome.error}")
+        self._tell_dropped(outcome)
+        raise Ignore(outcome.reason)
+
+    def _tell_dropped(self, outcome: Dropped) -> None:
+        # After a bare Ignore the backend would say PENDING and Flower STARTED for ever.
+        if outcome.reason == "canceled":
+            self.backend.mark_as_revoked(self.request.id, "canceled", request=self.request)
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+
+
+def make_task(ref: FunctionRef[Any, Any], gate_of: Any) -> ConfectTask:
+    """The Celery task of a function; `gate_of()` gives the gate once the app is configured."""
+    attributes = {
+        "name": ref.name,
+        "__module__": ref.function.__module__,
+        "__doc__": ref.function.__doc__,
+        "gate_of": staticmethod(gate_of),
+        "throws": ref.options.errors,
+    }
+    return type("ConfectTask", (ConfectTask,), attributes)()  # type: ignore[no-any-return]
+
+
+def _plain(result: Any) -> Any:
+    # What a function returns goes to Celery's result backend, whose JSON knows neither models nor DateTime.
+    return to_jsonable_python(result, fallback=repr) if not isinstance(result, BaseModel) else result.model_dump(mode="json")

@@ -1,0 +1,126 @@
+"""Confect inside a Celery worker: a bootstep that runs the actors beside the pool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state as worker_state
+
+from confect_celery.runtime.dispatcher import Dispatcher, Outbox
+from confect_celery.runtime.plain import PlainTasks
+from confect_celery.runtime.reconciler import Reconciler
+from confect_celery.runtime.task import ConfectTask, attempt_of
+from confect_celery.runtime.transport import CeleryTransport
+from confect_celery.settings import Settings
+from confect_celery.store import Store
+from confect_celery.timing import Clock
+
+if TYPE_CHECKING:
+    from celery.apps.worker import Worker
+
+__all__ = ["Actors", "WorkerStep", "install"]
+
+logger = logging.getLogger(__name__)
+
+
+class Parts(Protocol):
+    """What the actors are made of; the app provides it."""
+
+    app: Celery
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, checked."""
+
+    @property
+    def store(self) -> Store:
+        """The table."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+
+    def check(self) -> None:
+        """Raise where the application is put together wrongly."""
+
+
+class Actors:
+    """The threads beside a worker's pool, or of a dispatcher that runs alone."""
+
+    def __init__(self, parts: Parts, *, dispatch: bool) -> None:
+        store, clock, settings = parts.store, parts.clock, parts.settings
+        self.reconciler = Reconciler(store, clock, settings, _running)
+        self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
+        self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
+        self._loops = [self.reconciler, self.outbox, self.dispatcher] if dispatch else [self.reconciler]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for loop in self._loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """Stop claiming first, then give back what is not published, then apply what Celery told last."""
+        for loop in reversed(self._loops):
+            loop.stop()
+
+
+def _running() -> Iterator[str]:
+    """The ids of the scheduled functions that this worker's pool has accepted."""
+    for request in list(worker_state.active_requests):
+        if attempt_of(request.request_dict) >= 0:
+            yield request.id
+
+
+class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Checks everything at boot, then runs the actors for as long as the pool runs."""
+
+    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
+    parts: ClassVar[Parts]
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.actors: Actors | None = None
+        PlainTasks(self.parts).install()  # before the pool's children copy what is registered
+
+    def start(self, worker: Worker) -> None:
+        """Start the actors once the pool stands: its first children must not inherit their threads' locks."""
+        self.parts.check()
+        self._say_what_the_pool_cannot_do(worker)
+        actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
+        ConfectTask.reconciler = actors.reconciler
+        signals.task_unknown.connect(self._on_unknown, weak=False)
+        signals.task_revoked.connect(self._on_revoked, weak=False)
+        actors.start()
+
+    def stop(self, worker: Worker) -> None:
+        """End the actors."""
+        signals.task_unknown.disconnect(self._on_unknown)
+        signals.task_revoked.disconnect(self._on_revoked)
+        actors, self.actors = self.actors, None
+        if actors is not None:
+            actors.stop()
+
+    terminate = stop
+
+    def _on_unknown(self, message: Any = None, name: str = "", id: str = "", **_: Any) -> None:
+        if self.actors is not None:
+            self.actors.reconciler.unknown(id, attempt_of(message.headers), name)
+
+    def _on_revoked(self, request: Any = None, **_: Any) -> None:
+        if self.actors is not None and attempt_of(request) >= 0:
+            self.actors.reconciler.revoked(request.id)
+
+    def _say_what_the_pool_cannot_do(self, worker: Worker) -> None:
+        pool = getattr(worker.pool_cls, "__module__", "").rpartition(".")[2]
+        if pool in ("solo", "thread"):
+            logger.warning("The %s pool has no time limits: a function that never ends is not stopped.", pool)
+
+
+def install(parts: Parts) -> None:
+    """Have every worker of the app run the actors."""
+    step = type("ConfectStep", (WorkerStep,), {"parts": parts})
+    parts.app.steps["worker"].add(step)

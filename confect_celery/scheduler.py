@@ -1,0 +1,238 @@
+"""The scheduler: validate, encode, write the row in the caller's transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from confect_celery.errors import CannotCancelItself, DelayOutOfRange, NotSchedulable, TooManyScheduled
+from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
+from confect_celery.settings import Settings
+from confect_celery.store import (
+    Delivery,
+    NewRow,
+    RowKind,
+    ScheduledFunction,
+    ScheduledFunctionId,
+    StateKind,
+    Store,
+    Transaction,
+    join,
+    new_id,
+)
+from confect_celery.timing import Clock, DateTime, Duration
+
+__all__ = ["MOST_SCHEDULED_BY_ONE_MUTATION", "Budget", "Desk", "Scheduler"]
+
+MOST_SCHEDULED_BY_ONE_MUTATION: Final = 1000
+
+Delay = Duration | dt.timedelta
+When = DateTime | dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every scheduler of an app shares."""
+
+    registry: Registry
+    store: Store
+    clock: Clock
+    settings: Settings
+    publish: Callable[[Delivery], object]
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many functions one mutation may still schedule, its nested mutations included."""
+
+    left: int = MOST_SCHEDULED_BY_ONE_MUTATION
+
+    def take(self, count: int) -> None:
+        """Use up `count`; raises TooManyScheduled."""
+        if count > self.left:
+            raise TooManyScheduled(MOST_SCHEDULED_BY_ONE_MUTATION)
+        self.left -= count
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Schedules internal mutations and actions, and any task of the shop's.
+
+    As a mutation's service it works inside the mutation's transaction. As an action's service, and as
+    `confect.scheduler`, each call commits at once; `using()` joins a transaction of the caller's instead.
+    """
+
+    _desk: Desk
+    _transact: Callable[[], AbstractContextManager[Transaction]]
+    _parent: ScheduledFunctionId | None = None
+    """The scheduled function that runs, and so becomes the parent of what it schedules."""
+    _itself: ScheduledFunctionId | None = None
+    """The running mutation's own row: it cannot be cancelled from inside."""
+    _budget: Budget | None = field(default=None)
+
+    def using(self, bind: Any) -> Scheduler:
+        """The same scheduler inside the open transaction of a SQLAlchemy Connection or Session.
+
+        What it writes exists if and only if that transaction commits. On a Session a function that is nearly due is
+        published right after the commit; on a bare Connection a dispatcher finds it within `confect_poll_interval`.
+        """
+        return replace(self, _transact=lambda: nullcontext(join(bind)))
+
+    def run_after(self, delay: Delay, function: Any, args: Any = None) -> ScheduledFunctionId:
+        """Schedule `function` to run once `delay` has passed; gives back the id of its row.
+
+        `function` is an internal mutation or action, by ref or by `refs` path, or a Celery task or signature. `args` is
+        its model, or a mapping that fits it.
+
+        Raises NotSchedulable, UnknownFunction, InvalidArguments, ArgumentsTooLarge, DelayOutOfRange, TooManyScheduled,
+        and InvalidTime for a delay that is no Duration or timedelta. No row exists then.
+        """
+        return self._schedule([(Duration.of(delay), function, args)])[0]
+
+    def run_at(self, when: When, function: Any, args: Any = None) -> ScheduledFunctionId:
+        """Schedule `function` to run at `when`. A time in the past is due after `confect_min_delay`.
+
+        Raises as `run_after` does, and NaiveDateTime for a datetime without a zone.
+        """
+        return self._schedule([(DateTime.of(when), function, args)])[0]
+
+    def run_many(self, jobs: Iterable[tuple[Delay | When, Any, Any]]) -> list[ScheduledFunctionId]:
+        """Schedule `(delay or time, function, args)` many times over, all or none; gives back the ids in order."""
+        return self._schedule([(_delay_or_time(when), function, args) for when, function, args in jobs])
+
+    def cancel(self, id: str) -> bool:
+        """Cancel the function: True when this call did it, and then it will not start.
+
+        False when it is unknown, has ended, or was cancelled before. An action that is running runs on, and its result
+        is ignored. A mutation that is running either commits first, and this is False, or rolls back.
+        Raises CannotCancelItself inside the mutation `id`.
+        """
+        self._refuse_itself(id)
+        with self._transact() as transaction:
+            return self._desk.store.rows.cancel(transaction.connection, id, self._desk.clock.now())
+
+    def reschedule(self, id: str, when: Delay | When) -> bool:
+        """Move a pending function to another time, counted from now or absolute, within the same bounds.
+
+        False when it is unknown, running, or has ended.
+        """
+        self._refuse_itself(id)
+        now = self._desk.clock.now()
+        scheduled, due = self._aim(_delay_or_time(when), now)
+        moved: list[Delivery] = []
+        with self._transact() as transaction:
+            lost_at = self._publish_after_commit(transaction, moved, now) if self._is_near(due, now) else None
+            delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
+            if delivery is not None:
+                moved.append(delivery)
+        return delivery is not None
+
+    def get(self, id: str) -> ScheduledFunction | None:
+        """The scheduled function, whatever its state; None when it is unknown, or pruned after `confect_retention`."""
+        with self._transact() as transaction:
+            return self._desk.store.rows.get(transaction.connection, id)
+
+    # -- how
+
+    def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[ScheduledFunctionId]:
+        if self._budget is not None:
+            self._budget.take(len(jobs))
+        now = self._desk.clock.now()
+        rows = [self._row(when, function, args, now) for when, function, args in jobs]
+        if not rows:
+            return []
+        near = [row for row in rows if self._is_near(row.due, now)]
+        with self._transact() as transaction:
+            born = self._born(transaction)
+            lost_at = None
+            if near and born is StateKind.PENDING:
+                lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
+            delivered_until = {row.id: lost_at for row in near} if lost_at else {}
+            self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
+        return [row.id for row in rows]
+
+    def _row(self, when: Duration | DateTime, function: Any, args: Any, now: DateTime) -> NewRow:
+        scheduled, due = self._aim(when, now)
+        name, kind, encoded, options = self._job(function, args)
+        return NewRow(new_id(now), name, kind, encoded, scheduled, now, due, options, self._parent)
+
+    def _aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
+        shortest, longest = self._desk.settings.min_delay, self._desk.settings.max_delay
+        if isinstance(when, Duration):
+            if not shortest <= when <= longest:
+                raise DelayOutOfRange(str(when), str(shortest), str(longest))
+            return now + when, now + when
+        if abs(when - now) > longest:
+            raise DelayOutOfRange(str(when - now), str(-longest), str(longest))
+        return when, max(when, now + shortest)
+
+    def _job(self, function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any], dict[str, Any]]:
+        if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
+            return _plain_task(function, args)
+        ref = self._desk.registry.resolve(function)
+        if ref.visibility != "internal" or ref.kind == "query":
+            alternative = f"Make it an internal mutation or action: @….internal_{ref.kind.replace('query', 'action')}."
+            reason = "a query only reads" if ref.kind == "query" else "it is public"
+            raise NotSchedulable(ref.name, reason, alternative)
+        options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
+        given = {name: value for name, value in options.items() if value is not None}
+        return ref.name, ref.kind, codec.encode(ref, args), given
+
+    def _born(self, transaction: Transaction) -> StateKind:
+        # What a canceled action still schedules is born canceled, as on Convex: it keeps its id and never runs.
+        if self._parent is None or self._parent == self._itself:
+            return StateKind.PENDING
+        state = self._desk.store.rows.state(transaction.connection, self._parent)
+        return StateKind.CANCELED if state is StateKind.CANCELED else StateKind.PENDING
+
+    def _is_near(self, due: DateTime, now: DateTime) -> bool:
+        return due <= now + self._desk.settings.horizon
+
+    def _publish_after_commit(
+        self, transaction: Transaction, deliveries: list[Delivery], now: DateTime
+    ) -> DateTime | None:
+        # Published by us right after the commit; should we die before that, a dispatcher will at the time given back.
+        def publish() -> None:
+            for delivery in deliveries:
+                self._desk.publish(delivery)
+
+        if not transaction.after_commit(publish):
+            return None
+        return now + self._desk.settings.horizon + self._desk.settings.redelivery
+
+    def _refuse_itself(self, id: str) -> None:
+        if self._itself is not None and id == self._itself:
+            raise CannotCancelItself(id)
+
+
+def _delay_or_time(when: object) -> Duration | DateTime:
+    if isinstance(when, (DateTime, dt.datetime)):
+        return DateTime.of(when)
+    return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
+
+
+def _delivery(row: NewRow) -> Delivery:
+    return Delivery(row.id, row.name, row.kind, row.args, row.due, 0, row.options, row.parent_id)
+
+
+def _plain_task(function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any], dict[str, Any]]:
+    """Take apart a Celery task or signature; `args` become keyword arguments."""
+    named: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    if isinstance(function, Mapping) and isinstance(function.get("task"), str):  # a signature is a dict
+        name = function["task"]
+        named.update(function.get("kwargs") or {})
+        options.update(function.get("options") or {})
+        options["args"] = list(function.get("args") or ())
+    elif isinstance(getattr(function, "name", None), str) and callable(getattr(function, "apply_async", None)):
+        name = function.name
+    else:
+        alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
+        raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)
+    if args is not None:
+        named.update(codec.check_json(name, args))
+    codec.check_json(name, {"args": options.get("args", []), "kwargs": named})
+    return name, "task", named, options

@@ -1,0 +1,99 @@
+"""The `confect_…` settings of Celery's configuration, checked once at start."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from confect_celery.errors import InvalidSettings
+from confect_celery.timing import Duration
+
+__all__ = ["PREFIX", "Settings"]
+
+PREFIX: Final = "confect_"
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Duration.seconds(value)
+    return Duration.of(value) if isinstance(value, (dt.timedelta, Duration)) else value
+
+
+Seconds = Annotated[Duration, BeforeValidator(_duration)]
+"""A `Duration`, a timedelta, or a number of seconds, as everywhere in Celery's configuration."""
+
+
+class Settings(BaseModel):
+    """What `app.conf` says under `confect_…`. Durations are seconds, timedeltas or `Duration`s.
+
+    >>> Settings.read({"confect_horizon": 5, "task_default_queue": "shop"}).horizon
+    Duration.seconds(5)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    database_url: str = "sqlite:///confect.db"
+    # `schema` is a name of pydantic's own, hence the alias.
+    schema_: str | None = Field(default=None, alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    horizon: Seconds = Duration.seconds(2)
+    poll_interval: Seconds = Duration.seconds(1)
+    batch_size: int = Field(default=500, ge=1, le=10_000)
+    redelivery: Seconds = Duration.seconds(30)
+    time_limit: Seconds = Duration.seconds(600)
+    min_delay: Seconds = Duration.seconds(1)
+    max_delay: Seconds = Duration.days(5 * 366)
+    retention: Seconds = Duration.days(7)
+    dispatcher: Literal["worker", "beat", "off"] = "worker"
+    show_args: bool = True
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Settings:
+        positive = ("horizon", "poll_interval", "redelivery", "time_limit", "max_delay")
+        for name in positive:
+            if getattr(self, name) <= Duration.zero:
+                raise ValueError(f"{name}: must be longer than 0")
+        for name in ("min_delay", "retention"):
+            if getattr(self, name) < Duration.zero:
+                raise ValueError(f"{name}: must not be negative")
+        if self.max_delay <= self.min_delay:
+            raise ValueError("max_delay: must be longer than min_delay")
+        if self.redelivery <= self.horizon:
+            raise ValueError("redelivery: must be longer than horizon, or every message is published twice")
+        return self
+
+    @classmethod
+    def read(cls, conf: Mapping[str, Any]) -> Settings:
+        """Read the keys that start with `confect_`; the others are Celery's.
+
+        Raises InvalidSettings, which names every misspelt or unusable key.
+        """
+        given = {key.removeprefix(PREFIX): conf[key] for key in conf if key.startswith(PREFIX)}
+        known = {field.alias or name: name for name, field in cls.model_fields.items()}
+        problems = {}
+        for key in given.keys() - known.keys():
+            close = difflib.get_close_matches(key, known, 1)
+            problems[PREFIX + key] = "no such setting" + (f", did you mean {PREFIX}{close[0]}?" if close else "")
+        try:
+            settings = cls.model_validate({key: value for key, value in given.items() if key in known})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_input=False):
+                message = detail["msg"].removeprefix("Value error, ")
+                name, _, rest = message.partition(": ")
+                located = ".".join(map(str, detail["loc"])) or name
+                problems[PREFIX + located] = message if detail["loc"] else rest
+            raise InvalidSettings(problems) from None
+        if problems:
+            raise InvalidSettings(problems)
+        return settings
+
+    def check_broker(self, transport_options: Mapping[str, Any]) -> None:
+        """Refuse a horizon beyond the broker's visibility timeout: a held message would be delivered twice."""
+        timeout = transport_options.get("visibility_timeout")
+        if timeout is not None and self.horizon >= Duration.seconds(float(timeout)):
+            raise InvalidSettings(
+                {"confect_horizon": f"{self.horizon} must be shorter than the broker's visibility_timeout of {timeout}s"}
+            )

@@ -1,0 +1,58 @@
+"""The store: `_scheduled_functions`, the one truth, and the face of the shop's own tables."""
+
+from confect_celery.store.database import Database, JoinedTransaction, OwnTransaction, Transaction, join
+from confect_celery.store.ids import new_id
+from confect_celery.store.query import (
+    Catalog,
+    DatabaseReader,
+    DatabaseWriter,
+    Document,
+    Page,
+    Query,
+    TableReader,
+    TableWriter,
+)
+from confect_celery.store.row import (
+    TRANSITIONS,
+    Delivery,
+    ErrorInfo,
+    NewRow,
+    RowKind,
+    ScheduledFunction,
+    ScheduledFunctionId,
+    State,
+    StateKind,
+    Transition,
+)
+from confect_celery.store.statements import Pending, Statements
+from confect_celery.store.store import Store
+
+__all__ = [
+    "TRANSITIONS",
+    "Catalog",
+    "Database",
+    "DatabaseReader",
+    "DatabaseWriter",
+    "Delivery",
+    "Document",
+    "ErrorInfo",
+    "JoinedTransaction",
+    "NewRow",
+    "OwnTransaction",
+    "Page",
+    "Pending",
+    "Query",
+    "RowKind",
+    "ScheduledFunction",
+    "ScheduledFunctionId",
+    "State",
+    "StateKind",
+    "Statements",
+    "Store",
+    "TableReader",
+    "TableWriter",
+    "Transaction",
+    "Transition",
+    "join",
+    "new_id",
+]

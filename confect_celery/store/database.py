@@ -1,0 +1,188 @@
+"""Connections and transactions: one engine a process, and transactions that tell when they have committed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from confect_celery.store.dialects import Dialect, dialect_for
+
+__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "join"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 5
+_FIRST_BACKOFF_SECONDS: Final = 0.05
+_CALLBACKS: Final = "confect_celery.after_commit"
+
+
+class Transaction(Protocol):
+    """A transaction that somebody ends: the connection to work on, and word of its commit."""
+
+    connection: sa.Connection
+
+    def after_commit(self, callback: Callable[[], None]) -> bool:
+        """Have `callback` called once the transaction has committed; False when nobody would tell us."""
+
+
+def _run(callbacks: list[Callable[[], None]]) -> None:
+    # The commit stands whatever happens here.
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            logger.exception("A callback failed after the commit; the dispatcher will make up for it.")
+
+
+class OwnTransaction:
+    """A transaction that `Database` began: its callbacks run right after the commit, and never after a rollback."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._callbacks: list[Callable[[], None]] = []
+
+    def after_commit(self, callback: Callable[[], None]) -> bool:
+        """Always possible."""
+        self._callbacks.append(callback)
+        return True
+
+    def committed(self) -> None:
+        """Run the callbacks."""
+        _run(self._callbacks)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part that may roll back alone, its callbacks with it."""
+        before = len(self._callbacks)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self._callbacks[before:]
+            raise
+
+
+class JoinedTransaction:
+    """A transaction of the caller's: it is the caller who commits or rolls back."""
+
+    def __init__(self, connection: sa.Connection, session: Session | None = None) -> None:
+        self.connection = connection
+        self._session = session
+
+    def after_commit(self, callback: Callable[[], None]) -> bool:
+        """Possible on a Session, which announces its commits; a bare Connection does not."""
+        if self._session is None:
+            return False
+        if _CALLBACKS not in self._session.info:
+            self._session.info[_CALLBACKS] = []
+            sa.event.listen(self._session, "after_commit", _session_committed)
+            sa.event.listen(self._session, "after_rollback", _session_rolled_back)
+        self._session.info[_CALLBACKS].append(callback)
+        return True
+
+
+def _session_committed(session: Session) -> None:
+    # The event also fires when a savepoint is released; only the outermost commit makes the row visible to a worker.
+    if not session.in_nested_transaction():
+        callbacks, session.info[_CALLBACKS] = session.info[_CALLBACKS], []
+        _run(callbacks)
+
+
+def _session_rolled_back(session: Session) -> None:
+    # A savepoint that rolls back leaves its callbacks: a message without its row starts nothing.
+    if not session.in_nested_transaction():
+        session.info[_CALLBACKS] = []
+
+
+def join(bind: sa.Connection | Session) -> JoinedTransaction:
+    """Join the open transaction of a SQLAlchemy Connection or Session."""
+    if isinstance(bind, Session):
+        return JoinedTransaction(bind.connection(), bind)
+    if isinstance(bind, sa.Connection):
+        return JoinedTransaction(bind)
+    raise TypeError(f"scheduler.using() takes a SQLAlchemy Connection or Session, not {type(bind).__name__}.")
+
+
+class Database:
+    """The database at `url`. Engines are made lazily, one a process: an inherited connection is never used after a
+    fork, nor closed there, since closing it would disturb the parent's."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.dialect: Dialect = dialect_for(self.url)
+        self._engines: dict[int, sa.Engine] = {}
+        self._prepare: list[Callable[[sa.Connection], None]] = []
+
+    def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
+        """Run `prepare` in a transaction of its own before anything else, once a process."""
+        self._prepare.append(prepare)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """This process's engine."""
+        pid = os.getpid()
+        engine = self._engines.get(pid)
+        if engine is None:
+            engine = self.dialect.create_engine()
+            if self._prepare:
+                with engine.connect() as connection, self.dialect.begin_write(connection):
+                    for prepare in self._prepare:
+                        prepare(connection)
+            # Two threads may both come here: the first to arrive wins, the other's engine had no connection left open.
+            engine = self._engines.setdefault(pid, engine)
+        return engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[OwnTransaction]:
+        """A transaction that writes: commits at the end, rolls back on any exception."""
+        with self.engine.connect() as connection:
+            transaction = OwnTransaction(connection)
+            with self.dialect.begin_write(connection):
+                yield transaction
+        transaction.committed()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection to read from, in one transaction."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[sa.Connection]:
+        """A connection on which each statement is its own transaction: one round trip instead of three."""
+        with self.engine.connect() as connection:
+            yield self.dialect.autocommit(connection)
+
+    def retrying(self, work: Callable[[OwnTransaction], T]) -> T:
+        """Do `work` in a transaction; on a transient database error do it again, five times in all, with growing waits.
+
+        `work` must leave nothing behind but what the transaction holds.
+        """
+        backoff = _FIRST_BACKOFF_SECONDS
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                with self.transaction() as transaction:
+                    return work(transaction)
+            except Exception as error:
+                if not left or not self.dialect.is_transient(error):
+                    raise
+                logger.warning("Transient database error, trying again (%d left): %s", left, error)
+            time.sleep(backoff * random.uniform(0.5, 1.5))
+            backoff *= 2
+        raise AssertionError("unreachable")
+
+    def dispose(self) -> None:
+        """Close this process's connections."""
+        engine = self._engines.pop(os.getpid(), None)
+        if engine is not None:
+            engine.dispose()

@@ -1,0 +1,149 @@
+"""The row's values: its states, the transitions between them, and what the store hands out.
+
+The state machine stands here once; `docs/states.md` draws it, and a test holds the two and the SQL equal.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NewType
+
+from confect_celery.timing import DateTime
+
+__all__ = [
+    "TRANSITIONS",
+    "Delivery",
+    "ErrorInfo",
+    "NewRow",
+    "RowKind",
+    "ScheduledFunction",
+    "ScheduledFunctionId",
+    "State",
+    "StateKind",
+    "Transition",
+]
+
+ScheduledFunctionId = NewType("ScheduledFunctionId", str)
+"""The row's id: a UUIDv7 in its text form, and the Celery task id of its run."""
+
+RowKind = Literal["mutation", "action", "task"]
+
+
+class StateKind(enum.StrEnum):
+    """The five states of a scheduled function. The last three are terminal: such a row never changes again."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "inProgress"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a row in this state never changes again."""
+        return self in (StateKind.SUCCESS, StateKind.FAILED, StateKind.CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One edge of the state machine: the states a row may leave (none: the row is new) and the one it enters."""
+
+    leaves: tuple[StateKind, ...]
+    enters: StateKind
+
+
+_P, _I, _S, _F, _C = StateKind
+
+TRANSITIONS: Final[Mapping[str, Transition]] = {
+    "schedule": Transition((), _P),
+    "bear_canceled": Transition((), _C),
+    "succeed_pending": Transition((_P,), _S),
+    "fail_pending": Transition((_P,), _F),
+    "start": Transition((_P,), _I),
+    "succeed_running": Transition((_I,), _S),
+    "fail_running": Transition((_I,), _F),
+    "retry": Transition((_I,), _P),
+    "hand_over": Transition((_P,), _P),
+    "reschedule": Transition((_P,), _P),
+    "postpone": Transition((_P,), _P),
+    "cancel": Transition((_P, _I), _C),
+}
+"""Every change of state there is, by the name of the statement that makes it (`store.statements`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Why a function failed: `tag` is the error's class name, `data` the fields of a declared error."""
+
+    tag: str
+    message: str
+    data: Any = None
+    traceback: str | None = None
+
+    @classmethod
+    def from_json(cls, stored: Any) -> ErrorInfo:
+        """Read what the row holds; a hand-written oddity becomes tag `Unreadable` rather than an exception."""
+        if not isinstance(stored, Mapping) or "tag" not in stored:
+            return cls("Unreadable", repr(stored)[:1000])
+        return cls(str(stored["tag"]), str(stored.get("message", "")), stored.get("data"), stored.get("traceback"))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state's `kind`, and the `error` of a failed row."""
+
+    kind: StateKind
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledFunction:
+    """One scheduled function as its row tells it. All times are UTC.
+
+    `scheduled_time` is the time asked for; `completed_time` is set once the state is terminal. `attempt` grows with
+    each claim, retry or reschedule. `next_at` is when the row next needs attention, None once it is terminal.
+    """
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    args: Any
+    scheduled_time: DateTime
+    creation_time: DateTime
+    completed_time: DateTime | None
+    state: State
+    attempt: int
+    next_at: DateTime | None
+    parent_id: ScheduledFunctionId | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """What the scheduler writes: encoded, validated, its times decided."""
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    args: Any
+    scheduled_time: DateTime
+    creation_time: DateTime
+    due: DateTime
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parent_id: ScheduledFunctionId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A pending row on its way to Celery: published at `due`, valid for this `attempt` only."""
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    args: Any
+    due: DateTime
+    attempt: int
+    options: Mapping[str, Any]
+    parent_id: ScheduledFunctionId | None

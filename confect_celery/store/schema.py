@@ -1,0 +1,95 @@
+"""The table `_scheduled_functions`, and the column types it needs on each database."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from confect_celery.timing import DateTime
+
+__all__ = ["TABLE_NAME", "UtcTime", "scheduled_functions_table"]
+
+TABLE_NAME: Final = "_scheduled_functions"
+
+
+class UtcTime(TypeDecorator[DateTime]):
+    """An instant in UTC with microseconds; accepts `DateTime` and aware datetimes, gives back `DateTime`.
+
+    PostgreSQL keeps it as timestamptz, MySQL as DATETIME(6) in UTC, SQLite as a text that sorts by time.
+    """
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the richest timestamp type that the database has."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.DateTime(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: DateTime | dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        """Bind in UTC; a naive datetime raises `NaiveDateTime`."""
+        if value is None:
+            return None
+        utc = DateTime.of(value).to_utc()
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> DateTime | None:
+        """Give back a `DateTime` in UTC."""
+        if value is None:
+            return None
+        aware: dt.datetime = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+        return DateTime.of(aware.astimezone(dt.UTC))
+
+
+def _exact_text(length: int) -> TypeEngine[str]:
+    # MySQL's default collation ignores case and trailing blanks: ids and names must not.
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = None, prefix: str = "") -> sa.Table:
+    """Define the table in `metadata`, in a PostgreSQL `schema` or with a `prefix` to its name.
+
+    `next_at` is set if and only if the row is pending or inProgress, and its index is the only one: it finds due rows,
+    messages that were lost, and workers that died.
+    """
+    json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+    table = sa.Table(
+        f"{prefix}{TABLE_NAME}",
+        metadata,
+        sa.Column("id", _exact_text(36), primary_key=True),
+        sa.Column("name", _exact_text(255), nullable=False),
+        sa.Column("kind", sa.String(10), nullable=False),
+        sa.Column("args", json, nullable=False),
+        sa.Column("scheduled_time", UtcTime, nullable=False),
+        sa.Column("creation_time", UtcTime, nullable=False),
+        sa.Column("completed_time", UtcTime),
+        sa.Column("state", sa.String(10), nullable=False),
+        sa.Column("error", json),
+        sa.Column("next_at", UtcTime),
+        sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+        # How often this attempt was handed to the broker: 0 tells "not yet", and each more doubles the wait.
+        sa.Column("deliveries", sa.Integer, nullable=False, server_default="0"),
+        # How many workers died while they ran this mutation.
+        sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("options", json, nullable=False),
+        sa.Column("parent_id", _exact_text(36)),
+        schema=schema,
+    )
+    live = table.c.next_at.is_not(None)
+    sa.Index(
+        f"ix_{prefix}scheduled_functions_next",
+        table.c.next_at,
+        table.c.id,
+        postgresql_where=live,
+        sqlite_where=live,
+    )
+    return table

@@ -1,0 +1,334 @@
+"""Every statement on `_scheduled_functions`: one method a transition, each guarded by the states it may leave.
+
+A guarded UPDATE answers by its row count: 1, the transition happened; 0, somebody else was first, or the row is not
+what the caller took it for; more is a bug and raises. Times come in as arguments; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from confect_celery.store.ids import first_id_at
+from confect_celery.store.query.system import SystemTable
+from confect_celery.store.row import (
+    TRANSITIONS,
+    Delivery,
+    NewRow,
+    RowKind,
+    ScheduledFunction,
+    ScheduledFunctionId,
+    StateKind,
+    Transition,
+)
+from confect_celery.timing import DateTime, Duration
+
+__all__ = ["Pending", "Statements"]
+
+_DOUBLINGS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the gate needs to know of a row before it runs it."""
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    args: Any
+    attempt: int
+    scheduled_time: DateTime
+    options: Mapping[str, Any]
+
+
+class Statements:
+    """The statements, built once for one table; each method runs one of them on the caller's connection."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+        self.system = SystemTable(table)
+        c = self._c = table.c
+        self._insert = sa.insert(table)
+        self._get = sa.select(table).where(c.id == sa.bindparam("row"))
+        self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options]
+        self._load = sa.select(*self._pending).where(
+            c.id == sa.bindparam("row"), c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)
+        )
+        self._state = sa.select(c.state).where(c.id == sa.bindparam("row"))
+
+        one = c.id == sa.bindparam("row")
+        attempt = c.attempt == sa.bindparam("at_attempt")
+        now = sa.bindparam("now", type_=c.next_at.type)
+        then = sa.bindparam("then", type_=c.next_at.type)
+        error = sa.bindparam("failure", type_=c.error.type)
+        done: dict[str, Any] = {"completed_time": now, "next_at": None}
+        again: dict[str, Any] = {"next_at": then, "attempt": c.attempt + 1, "deliveries": 0}
+
+        self._cancel = self._transition("cancel", one, done)
+        self._succeed_pending = self._transition("succeed_pending", sa.and_(one, attempt), done)
+        self._fail_pending = self._transition("fail_pending", sa.and_(one, attempt), {**done, "error": error})
+        self._succeed_running = self._transition("succeed_running", sa.and_(one, attempt), done)
+        self._fail_running = self._transition("fail_running", sa.and_(one, attempt), {**done, "error": error})
+        self._postpone = self._transition("postpone", sa.and_(one, attempt), again)
+        self._lose = self._transition("postpone", sa.and_(one, attempt), {**again, "losses": c.losses + 1})
+        self._retry = self._transition("retry", sa.and_(one, attempt), again)
+        scheduled = sa.bindparam("scheduled", type_=c.next_at.type)
+        self._reschedule = self._transition(
+            "reschedule",
+            one,
+            {
+                "scheduled_time": scheduled,
+                "next_at": then,
+                "attempt": c.attempt + 1,
+                "deliveries": sa.bindparam("delivered"),
+            },
+        )
+        self._start = self._transition(
+            "start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1}
+        )
+
+        batch = sa.bindparam("batch", type_=sa.Integer)
+        ahead = sa.bindparam("ahead", type_=c.next_at.type)
+        due = sa.and_(
+            c.next_at <= ahead,
+            _is(c.state, StateKind.PENDING),
+            # Only a row that was not handed over yet is taken ahead of its time.
+            sa.or_(c.deliveries == 0, c.next_at <= now),
+        )
+        self._delivery = [c.id, c.name, c.kind, c.args, c.next_at, c.attempt, c.options, c.parent_id]
+        self._any_due = sa.select(sa.literal_column("1")).select_from(table).where(due).limit(1)
+        self._pick_due = (
+            sa.select(*self._delivery)
+            .where(due)
+            .order_by(c.next_at, c.id)
+            .limit(batch)
+            .with_for_update(skip_locked=True)
+        )
+        waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
+        doubled = sa.case({n: wait for n, wait in enumerate(waits[:-1])}, value=c.deliveries, else_=waits[-1])
+        picked = c.id.in_(sa.bindparam("rows", expanding=True))
+        self._hand_over = self._transition(
+            "hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1}
+        )
+        self._take_back = self._transition(
+            "hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0}
+        )
+
+        dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
+        self._any_dead = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
+        self._pick_dead = (
+            sa.select(c.id, c.name)
+            .where(dead)
+            .order_by(c.next_at, c.id)
+            .limit(batch)
+            .with_for_update(skip_locked=True)
+        )
+        self._bury = self._transition("fail_running", picked, {**done, "error": error})
+        self._renew = sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS)).values(next_at=then)
+        self._finished = [
+            c.state == _literal(kind) for kind in StateKind if kind.terminal
+        ]
+
+    def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
+        transition: Transition = TRANSITIONS[name]
+        leaves = sa.or_(*(_is(self._c.state, kind) for kind in transition.leaves))
+        return sa.update(self.table).where(guard, leaves).values(state=_literal(transition.enters), **values)
+
+    # -- reading
+
+    def get(self, connection: sa.Connection, id: str) -> ScheduledFunction | None:
+        """The row, whatever its state."""
+        row = connection.execute(self._get, {"row": id}).one_or_none()
+        return None if row is None else self.system.to_scheduled_function(row)
+
+    def load(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
+        """The row, if it is pending at this attempt."""
+        row = connection.execute(self._load, {"row": id, "at_attempt": attempt}).one_or_none()
+        return None if row is None else Pending(*row)
+
+    def state(self, connection: sa.Connection, id: str) -> StateKind | None:
+        """The row's state."""
+        found = connection.execute(self._state, {"row": id}).scalar_one_or_none()
+        return None if found is None else StateKind(found)
+
+    # -- scheduling
+
+    def insert(
+        self, connection: sa.Connection, rows: Sequence[NewRow], *, delivered_until: Mapping[str, DateTime], born: StateKind
+    ) -> None:
+        """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
+        commit, with the time at which their message counts as lost."""
+        terminal = born.terminal
+        connection.execute(
+            self._insert,
+            [
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "kind": row.kind,
+                    "args": row.args,
+                    "scheduled_time": row.scheduled_time,
+                    "creation_time": row.creation_time,
+                    "completed_time": row.creation_time if terminal else None,
+                    "state": born.value,
+                    "error": None,
+                    "next_at": None if terminal else delivered_until.get(row.id, row.due),
+                    "attempt": 0,
+                    "deliveries": int(row.id in delivered_until),
+                    "losses": 0,
+                    "options": dict(row.options),
+                    "parent_id": row.parent_id,
+                }
+                for row in rows
+            ],
+        )
+
+    def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
+        """pending | inProgress → canceled."""
+        return _one(connection.execute(self._cancel, {"row": id, "now": now}))
+
+    def reschedule(
+        self, connection: sa.Connection, id: str, scheduled: DateTime, due: DateTime, delivered_until: DateTime | None
+    ) -> Delivery | None:
+        """pending → pending at another time, with a new attempt: messages that are under way start nothing.
+
+        Gives back what to publish, or None where no pending row was found.
+        """
+        parameters = {
+            "row": id,
+            "scheduled": scheduled,
+            "then": delivered_until or due,
+            "delivered": int(delivered_until is not None),
+        }
+        if not _one(connection.execute(self._reschedule, parameters)):
+            return None
+        row = connection.execute(sa.select(*self._delivery).where(self._c.id == id)).one()
+        return dataclasses.replace(Delivery(*row), due=due)
+
+    # -- the dispatcher
+
+    def any_due(self, connection: sa.Connection, *, now: DateTime, ahead: DateTime) -> bool:
+        """Whether `claim_due` would find something. It takes no lock, on SQLite not even the wait for the writer."""
+        return connection.execute(self._any_due, {"now": now, "ahead": ahead}).first() is not None
+
+    def claim_due(
+        self, connection: sa.Connection, *, now: DateTime, ahead: DateTime, redelivery: Duration, batch: int
+    ) -> list[Delivery]:
+        """pending → pending, handed over: up to `batch` rows due until `ahead`, and those whose message should have
+        arrived by `now` but did not. Rows that another dispatcher is taking are skipped.
+
+        A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
+        """
+        rows = connection.execute(self._pick_due, {"now": now, "ahead": ahead, "batch": batch}).all()
+        if not rows:
+            return []
+        waits = {f"lost_at_{n}": ahead + redelivery * 2**n for n in range(_DOUBLINGS + 1)}
+        taken = connection.execute(self._hand_over, {"rows": [row.id for row in rows], **waits}).rowcount
+        if taken != len(rows):
+            raise AssertionError(f"{len(rows)} rows were locked but {taken} changed")
+        return [Delivery(*row) for row in rows]
+
+    def take_back(self, connection: sa.Connection, id: str, attempt: int, due: DateTime) -> bool:
+        """pending → pending, not handed over after all: the broker did not take the message."""
+        return _one(connection.execute(self._take_back, {"row": id, "at_attempt": attempt, "then": due}))
+
+    # -- the gate
+
+    def start(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
+        """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
+        return _one(connection.execute(self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
+
+    def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
+        """pending → success: a mutation's last statement, in its own transaction."""
+        return _one(connection.execute(self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
+
+    def fail_pending(
+        self, connection: sa.Connection, id: str, attempt: int, now: DateTime, failure: Mapping[str, Any]
+    ) -> bool:
+        """pending → failed: a mutation that raised, or a row that cannot be run."""
+        parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
+        return _one(connection.execute(self._fail_pending, parameters))
+
+    def succeed_running(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
+        """inProgress → success. False when it was canceled meanwhile: its result is ignored."""
+        return _one(connection.execute(self._succeed_running, {"row": id, "at_attempt": attempt, "now": now}))
+
+    def fail_running(
+        self, connection: sa.Connection, id: str, attempt: int, now: DateTime, failure: Mapping[str, Any]
+    ) -> bool:
+        """inProgress → failed. False when it was canceled meanwhile."""
+        parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
+        return _one(connection.execute(self._fail_running, parameters))
+
+    def postpone(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> bool:
+        """pending → pending at `until`, with a new attempt: the fault was the system's, not the function's."""
+        return _one(connection.execute(self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
+
+    def retry(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> bool:
+        """inProgress → pending at `until`, with a new attempt: a plain Celery task's own retry."""
+        return _one(connection.execute(self._retry, {"row": id, "at_attempt": attempt, "then": until}))
+
+    # -- the reconciler
+
+    def lose(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> int | None:
+        """pending → pending at `until`: a worker died while it ran this mutation. Gives back how many did by now, or
+        None when the row is not pending at this attempt any more."""
+        if not _one(connection.execute(self._lose, {"row": id, "at_attempt": attempt, "then": until})):
+            return None
+        losses: int = connection.execute(sa.select(self._c.losses).where(self._c.id == id)).scalar_one()
+        return losses
+
+    def renew(self, connection: sa.Connection, ids: Sequence[str], lease_until: DateTime) -> None:
+        """inProgress stays inProgress: the worker that runs these rows is alive."""
+        connection.execute(self._renew, {"rows": list(ids), "then": lease_until})
+
+    def any_dead(self, connection: sa.Connection, now: DateTime) -> bool:
+        """Whether `bury` would find something."""
+        return connection.execute(self._any_dead, {"now": now}).first() is not None
+
+    def bury(self, connection: sa.Connection, now: DateTime, failure: Mapping[str, Any], batch: int) -> list[str]:
+        """inProgress → failed, for rows whose lease ran out: nobody renews it any more. Gives back their ids."""
+        rows = connection.execute(self._pick_dead, {"now": now, "batch": batch}).all()
+        ids = [row.id for row in rows]
+        if ids:
+            connection.execute(self._bury, {"rows": ids, "now": now, "failure": dict(failure)})
+        return ids
+
+    def prune(
+        self, connection: sa.Connection, *, after: str, oldest: DateTime, batch: int
+    ) -> tuple[int, str | None]:
+        """Delete terminal rows that completed before `oldest`, looking at `batch` rows from id `after` on.
+
+        Ids grow with time, so a walk over the primary key meets the old rows first and needs no index of its own.
+        Gives back how many rows went, and the id to go on from, or None at the end of the old rows.
+        """
+        c = self._c
+        until = str(first_id_at(oldest))
+        ids = connection.scalars(sa.select(c.id).where(c.id > after, c.id < until).order_by(c.id).limit(batch)).all()
+        if not ids:
+            return 0, None
+        gone = connection.execute(
+            sa.delete(self.table).where(
+                c.id > after, c.id <= ids[-1], c.completed_time < oldest, sa.or_(*self._finished)
+            )
+        ).rowcount
+        return gone, ids[-1] if len(ids) == batch else None
+
+
+def _literal(kind: StateKind) -> sa.ColumnElement[str]:
+    # In the SQL's text, never bound: under a generic plan PostgreSQL could not match a bound state to a partial index.
+    return sa.literal_column(f"'{kind.value}'", sa.String)
+
+
+def _is(column: sa.ColumnElement[str], kind: StateKind) -> sa.ColumnElement[bool]:
+    return column == _literal(kind)
+
+
+def _one(result: sa.CursorResult[Any]) -> bool:
+    if result.rowcount > 1:
+        raise AssertionError(f"a transition by id changed {result.rowcount} rows")
+    return result.rowcount == 1

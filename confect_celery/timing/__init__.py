@@ -1,0 +1,7 @@
+"""Durations, points in time, and clocks: values, with no I/O but the system clock."""
+
+from confect_celery.timing.clock import Clock, SettableClock, SystemClock
+from confect_celery.timing.date_time import DateTime, Disambiguate
+from confect_celery.timing.duration import Duration
+
+__all__ = ["Clock", "DateTime", "Disambiguate", "Duration", "SettableClock", "SystemClock"]

@@ -1,0 +1,150 @@
+"""The app that the integration tests' workers run: each function leaves a mark in the table `marks`.
+
+Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define),
+TEST_CONFIG (JSON of more settings).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import sqlalchemy as sa
+from celery import Celery
+from pydantic import BaseModel
+
+from confect_celery import (
+    Confect,
+    DatabaseReader,
+    DatabaseWriter,
+    Duration,
+    MutationRunner,
+    ScheduledFunctionId,
+    Scheduler,
+)
+
+metadata = sa.MetaData()
+sa.Table(
+    "marks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("label", sa.String(200), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("row_id", sa.String(36)),
+)
+
+app = Celery("integration", broker=os.environ.get("TEST_BROKER_URL"), set_as_current=False)
+app.conf.update(
+    confect_database_url=os.environ.get("TEST_DATABASE_URL", "sqlite://"),
+    confect_redelivery=6,
+    broker_connection_retry_on_startup=True,
+    worker_send_task_events=True,
+    task_send_sent_event=True,
+    result_backend=os.environ.get("TEST_BROKER_URL"),
+    **json.loads(os.environ.get("TEST_CONFIG", "{}")),
+)
+confect = Confect(app, schema=metadata)
+g = confect.group("test")
+WITHOUT = os.environ.get("TEST_WITHOUT", "").split(",")
+
+
+class Label(BaseModel):
+    label: str
+
+
+class Slow(Label):
+    seconds: float
+
+
+class MarkError(Exception):
+    """Declared by the functions that raise it."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        super().__init__(f"cannot mark {label}")
+
+
+@g.internal_mutation
+def mark(args: Label, db: DatabaseWriter, me: ScheduledFunctionId | None) -> int:
+    return int(str(db.table("marks").insert({"label": args.label, "at": time.time(), "row_id": me})))
+
+
+@g.internal_mutation
+def slow_mark(args: Slow, db: DatabaseWriter, me: ScheduledFunctionId | None) -> None:
+    db.table("marks").insert({"label": args.label, "at": time.time(), "row_id": me})
+    time.sleep(args.seconds)
+
+
+@g.internal_mutation(errors=(MarkError,))
+def mark_and_raise(args: Label, db: DatabaseWriter, scheduler: Scheduler) -> None:
+    db.table("marks").insert({"label": args.label, "at": time.time()})
+    scheduler.run_after(Duration.seconds(1), mark, Label(label=f"child of {args.label}"))
+    raise MarkError(args.label)
+
+
+@g.internal_action(errors=(MarkError,))
+def act_and_raise(args: Label, scheduler: Scheduler, run_mutation: MutationRunner) -> None:
+    run_mutation(mark, Label(label=args.label))
+    scheduler.run_after(Duration.seconds(1), mark, Label(label=f"child of {args.label}"))
+    raise MarkError(args.label)
+
+
+@g.internal_action
+def slow_act(args: Slow, scheduler: Scheduler, run_mutation: MutationRunner) -> None:
+    run_mutation(mark, Label(label=f"{args.label} started"))
+    time.sleep(args.seconds)
+    scheduler.run_after(Duration.seconds(1), mark, Label(label=f"{args.label} child"))
+    run_mutation(mark, Label(label=f"{args.label} ended"))
+
+
+@g.internal_mutation
+def die(args: Label) -> None:
+    os.kill(os.getpid(), 9)
+
+
+@g.internal_action
+def act_and_die(args: Label, run_mutation: MutationRunner) -> None:
+    run_mutation(mark, Label(label=args.label))
+    os.kill(os.getpid(), 9)
+
+
+@g.internal_mutation(time_limit=Duration.seconds(2).to_timedelta())
+def never_ends(args: Label) -> None:
+    while True:
+        time.sleep(0.1)
+
+
+@g.query
+def marks(db: DatabaseReader) -> list[str]:
+    return [mark["label"] for mark in db.table("marks").order("asc").collect()]
+
+
+if "gone" not in WITHOUT:
+
+    @g.internal_mutation
+    def gone(args: Label) -> None:
+        raise AssertionError("a worker that defines it must not be part of the test")
+
+
+if "changed" not in WITHOUT:
+
+    @g.internal_mutation
+    def changed(args: Label, db: DatabaseWriter) -> None:
+        db.table("marks").insert({"label": args.label, "at": time.time()})
+
+else:
+
+    class Changed(BaseModel):
+        number: int
+
+    @g.internal_mutation
+    def changed(args: Changed) -> None:  # type: ignore[no-redef]
+        raise AssertionError("it must not be reached")
+
+
+@app.task(name="plain.add", bind=True)
+def add(self: object, x: int, y: int) -> int:
+    with confect.writer() as db:
+        db.table("marks").insert({"label": f"plain {x + y}", "at": time.time()})
+    return x + y
