@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-broker_url = os.environ.get("SHOP_BROKER_URL", "filesystem://")
+broker_url = os.environ.get("SHOP_BROKER_URL", "filesystem://localhost")
 broker_connection_retry_on_startup = True
 broker_transport_options: dict[str, Any] = {}
 

@@ -64,7 +64,7 @@ def process(args: ProcessTask, db: DatabaseWriter) -> None:
 @work_tasks.mutation
 def create(args: Create, db: DatabaseWriter, scheduler: Scheduler, delays: Delays) -> str:
     """Create a task, to be done soon; gives back its id."""
-    task_id = str(db.table("tasks").insert({"title": args.title}))
+    task_id: str = db.table("tasks").insert({"title": args.title})
     given = {"task_id": task_id, "priority": args.priority, "metadata": {"source": args.source}}
     scheduler.run_after(delays.task, refs.internal.work.tasks.process, given)
     return task_id

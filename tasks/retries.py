@@ -90,6 +90,6 @@ def charge(
 @retries.mutation
 def order(args: Order, db: DatabaseWriter, scheduler: Scheduler, delays: Delays) -> Ordered:
     """Place an order; its payment is charged a moment later, outside this transaction."""
-    payment_id = str(db.table("payments").insert({"cents": args.cents}))
+    payment_id = db.table("payments").insert(args)
     scheduler.run_after(delays.mail, charge, Charge(payment_id=payment_id, cents=args.cents))
     return Ordered(payment_id=payment_id)

@@ -1,13 +1,12 @@
 """The shop's tables: plain SQLAlchemy, nothing of Confect's in them.
 
-Shows: `Confect(app, schema=metadata)` gives functions these tables as `db.table("users")`. An id of one's own
-making is the column's default. `_scheduled_functions` is not listed here: it is Confect's, in the same database, so
-that a row there commits together with a row here.
+Shows: `Confect(app, schema=metadata)` gives functions these tables as `db.table("users")`. A key that is a text and
+has no default gets a UUIDv7 when a row is inserted. `_scheduled_functions` is not listed here: it is Confect's, in
+the same database, so that a row there commits together with a row here.
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,7 +20,7 @@ _TIME: Final = sa.DateTime(timezone=True)
 
 
 def _id() -> sa.Column[str]:
-    return sa.Column("id", sa.String(36), primary_key=True, default=lambda: str(uuid.uuid4()))
+    return sa.Column("id", sa.String(36), primary_key=True)
 
 
 def _user() -> sa.Column[str]:

@@ -31,7 +31,7 @@ class Mailer:
 
     def send(self, to: str, subject: str, body: str = "") -> str:
         """Order a mail; gives back its id in the outbox."""
-        mail_id = str(self._db.table("outbox").insert({"recipient": to, "subject": subject, "body": body}))
+        mail_id: str = self._db.table("outbox").insert({"recipient": to, "subject": subject, "body": body})
         self._scheduler.run_after(self._delays.mail, refs.internal.outbox.deliver, {"mail_id": mail_id})
         return mail_id
 

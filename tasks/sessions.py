@@ -32,7 +32,7 @@ class Session(SessionRef):
 
 
 def _cleanup(db: DatabaseReader, session_id: str) -> ScheduledFunction | None:
-    found: ScheduledFunction | None = (
+    return (
         db.table("_scheduled_functions")
         .filter(
             lambda q: q.and_(
@@ -43,7 +43,6 @@ def _cleanup(db: DatabaseReader, session_id: str) -> ScheduledFunction | None:
         )
         .unique()
     )
-    return found
 
 
 @sessions.internal_mutation
@@ -56,7 +55,7 @@ def clean_up(args: SessionRef, db: DatabaseWriter) -> None:
 def log_in(args: UserRef, db: DatabaseWriter, scheduler: Scheduler, clock: Clock, delays: Delays) -> Session:
     """Begin a session."""
     expires_at = clock.now() + delays.session
-    session_id = str(db.table("sessions").insert({"user_id": args.user_id, "expires_at": expires_at}))
+    session_id = db.table("sessions").insert({"user_id": args.user_id, "expires_at": expires_at})
     scheduler.run_at(expires_at, clean_up, SessionRef(session_id=session_id))
     return Session(session_id=session_id, expires_at=expires_at)
 

@@ -42,7 +42,7 @@ def end(args: TrialRef, db: DatabaseWriter, mailer: Mailer) -> None:
 @trials.mutation
 def start(args: UserRef, db: DatabaseWriter, scheduler: Scheduler, delays: Delays) -> TrialRef:
     """Begin a trial."""
-    trial = TrialRef(trial_id=str(db.table("trials").insert({"user_id": args.user_id, "status": "active"})))
+    trial = TrialRef(trial_id=db.table("trials").insert({"user_id": args.user_id, "status": "active"}))
     end_id = scheduler.run_after(delays.trial, end, trial)
     db.table("trials").patch(trial.trial_id, {"end_function_id": end_id})
     return trial

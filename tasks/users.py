@@ -79,7 +79,7 @@ def register(args: Register, db: DatabaseWriter, scheduler: Scheduler, delays: D
     """Register a user; raises EmailTaken."""
     if db.table("users").filter(lambda q: q.eq(q.field("email"), args.email)).first() is not None:
         raise EmailTaken(args.email)
-    user_id = str(db.table("users").insert({"email": args.email, "time_zone": args.time_zone}))
+    user_id = db.table("users").insert(args)
     scheduler.run_after(delays.verification_reminder, send_verification_reminder, UserRef(user_id=user_id))
     return Registered(user_id=user_id)
 

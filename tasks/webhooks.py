@@ -66,8 +66,8 @@ class InvalidPayload(ShopError):
 def store(args: Event, db: DatabaseWriter) -> None:
     """Keep an event, once."""
     events = db.table("webhook_events")
-    if events.filter(lambda q: q.eq(q.field("id"), args.id)).first() is None:
-        events.insert(args.model_dump())
+    if events.find(args.id) is None:
+        events.insert(args)
 
 
 @webhooks.internal_mutation(errors=(InvalidPayload,))

@@ -42,9 +42,11 @@ class ConfectRequest(Request):  # type: ignore[misc]
         """The child died."""
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         reconciler = self.task.reconciler
-        lost = isinstance(exc_info.exception, (WorkerLostError, SystemExit, KeyboardInterrupt))
+        error = exc_info.exception
+        error = getattr(error, "exc", error)  # the pool wraps it together with its traceback
+        lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
         if lost and reconciler is not None and not self._already_revoked and not self._already_cancelled:
-            reconciler.worker_lost(self.id, attempt_of(self.request_dict), str(exc_info.exception))
+            reconciler.worker_lost(self.id, attempt_of(self.request_dict), str(error))
 
 
 class ConfectTask(celery.Task):  # type: ignore[type-arg]

@@ -7,13 +7,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from confect_celery.store.dialects import Dialect, dialect_for
+from confect_celery.store.fork_gate import ForkGate
 
 __all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "join"]
 
@@ -121,6 +122,8 @@ class Database:
         self.url = sa.make_url(url)
         self.dialect: Dialect = dialect_for(self.url)
         self._engines: dict[int, sa.Engine] = {}
+        gate = ForkGate(self.dispose) if self.dialect.minds_forks else None
+        self._use: Callable[[], AbstractContextManager[None]] = gate.inside if gate else nullcontext
         self._prepare: list[Callable[[sa.Connection], None]] = []
 
     def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
@@ -145,7 +148,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[OwnTransaction]:
         """A transaction that writes: commits at the end, rolls back on any exception."""
-        with self.engine.connect() as connection:
+        with self._use(), self.engine.connect() as connection:
             transaction = OwnTransaction(connection)
             with self.dialect.begin_write(connection):
                 yield transaction
@@ -154,13 +157,13 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """A connection to read from, in one transaction."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._use(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
-        with self.engine.connect() as connection:
+        with self._use(), self.engine.connect() as connection:
             yield self.dialect.autocommit(connection)
 
     def retrying(self, work: Callable[[OwnTransaction], T]) -> T:

@@ -14,6 +14,9 @@ __all__ = ["Dialect"]
 class Dialect(ABC):
     """How one kind of database connects, begins, locks, updates with a result, and reports trouble."""
 
+    minds_forks: bool = False
+    """Whether an open connection harms a forked child that never touches it."""
+
     def __init__(self, url: sa.URL) -> None:
         self.url = url
 

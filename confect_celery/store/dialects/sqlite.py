@@ -39,6 +39,7 @@ class SqliteDialect(Dialect):
     """SQLite 3.35 or newer, through the standard library's driver."""
 
     creates_itself = True
+    minds_forks = True
 
     def create_engine(self) -> sa.Engine:
         """An engine in WAL mode that waits for the one writer up to 30 seconds."""

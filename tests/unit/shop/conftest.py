@@ -52,11 +52,11 @@ def now() -> DateTime:
 
 
 @pytest.fixture
-def postbox(shop: Harness) -> Postbox:
-    """The mails that went out."""
+def postbox(shop: Harness) -> list[tuple[str, str]]:
+    """The mails that went out: to whom, and the subject."""
     it = Postbox()
     shop.provide(MailGateway, it)
-    return it
+    return it.mails
 
 
 @pytest.fixture
