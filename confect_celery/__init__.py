@@ -2,8 +2,8 @@
 
     from confect_celery import Confect, Duration
 
-A delayed job is a row of `_scheduled_functions` in your own database, written in your own transaction, and not a message
-held in a broker or a worker. See `Confect` and `Scheduler` to start.
+A delayed job is a row of `_scheduled_functions` in your own database, written in your own transaction, and not a
+message held in a broker or a worker. See `Confect` and `Scheduler` to start.
 """
 
 from confect_celery.app import Confect
@@ -54,8 +54,8 @@ __all__ = [
     "ArgumentsTooLarge",
     "CannotCancelItself",
     "Clock",
-    "ConfectError",
     "Confect",
+    "ConfectError",
     "ConfigurationError",
     "DataError",
     "DatabaseReader",

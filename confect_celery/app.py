@@ -11,7 +11,16 @@ import sqlalchemy as sa
 from celery import Celery
 
 from confect_celery import runtime
-from confect_celery.functions import ActionRunner, FunctionRef, Group, MutationRunner, QueryRunner, Refs, Registry, Services
+from confect_celery.functions import (
+    ActionRunner,
+    FunctionRef,
+    Group,
+    MutationRunner,
+    QueryRunner,
+    Refs,
+    Registry,
+    Services,
+)
 from confect_celery.invocation import BUILT_IN, Invocations
 from confect_celery.scheduler import Desk, Scheduler
 from confect_celery.settings import Settings

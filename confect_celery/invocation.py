@@ -64,9 +64,7 @@ class Invocations:
         with self._database.snapshot() as connection:
             return self._call_query(ref, model, connection)
 
-    def run_mutation(
-        self, function: Ref, args: object = None, *, parent: ScheduledFunctionId | None = None
-    ) -> Any:
+    def run_mutation(self, function: Ref, args: object = None, *, parent: ScheduledFunctionId | None = None) -> Any:
         """Run a mutation in one transaction; transient database errors are retried."""
         ref, model = self._prepare(function, args, "mutation")
         return self._database.retrying(
@@ -80,9 +78,7 @@ class Invocations:
 
     # -- for the gate
 
-    def call_mutation(
-        self, ref: AnyRef, args: Any, transaction: OwnTransaction, row: ScheduledFunctionId
-    ) -> Any:
+    def call_mutation(self, ref: AnyRef, args: Any, transaction: OwnTransaction, row: ScheduledFunctionId) -> Any:
         """Run a scheduled mutation inside the transaction that will end its row."""
         return self._in_transaction(ref, args, transaction, Budget(), parent=row, itself=row)
 

@@ -6,10 +6,21 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
+
+from pydantic import BaseModel
 
 from confect_celery.errors import CannotCancelItself, DelayOutOfRange, NotSchedulable, TooManyScheduled
-from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
+from confect_celery.functions import (
+    FunctionRef,
+    InternalPath,
+    PublicPath,
+    Registry,
+    Schedulable,
+    SignatureLike,
+    TaskLike,
+    codec,
+)
 from confect_celery.settings import Settings
 from confect_celery.store import (
     Delivery,
@@ -29,6 +40,8 @@ __all__ = ["MOST_SCHEDULED_BY_ONE_MUTATION", "Budget", "Desk", "Scheduler"]
 
 MOST_SCHEDULED_BY_ONE_MUTATION: Final = 1000
 
+Model = TypeVar("Model", bound=BaseModel)
+Dict = TypeVar("Dict", bound=Mapping[str, object])
 Delay = Duration | dt.timedelta
 When = DateTime | dt.datetime
 
@@ -81,6 +94,22 @@ class Scheduler:
         """
         return replace(self, _transact=lambda: nullcontext(join(bind)))
 
+    @overload
+    def run_after(self, delay: Delay, function: Schedulable[None, Any], args: None = None) -> ScheduledFunctionId: ...
+    @overload
+    def run_after(
+        self, delay: Delay, function: Schedulable[Model, Any], args: Model | Mapping[str, Any]
+    ) -> ScheduledFunctionId: ...
+    @overload
+    def run_after(self, delay: Delay, function: Schedulable[Dict, Any], args: Dict) -> ScheduledFunctionId: ...
+    @overload
+    def run_after(
+        self, delay: Delay, function: InternalPath, args: BaseModel | Mapping[str, Any] | None = None
+    ) -> ScheduledFunctionId: ...
+    @overload
+    def run_after(
+        self, delay: Delay, function: TaskLike | SignatureLike, args: Mapping[str, Any] | None = None
+    ) -> ScheduledFunctionId: ...
     def run_after(self, delay: Delay, function: Any, args: Any = None) -> ScheduledFunctionId:
         """Schedule `function` to run once `delay` has passed; gives back the id of its row.
 
@@ -92,6 +121,22 @@ class Scheduler:
         """
         return self._schedule([(Duration.of(delay), function, args)])[0]
 
+    @overload
+    def run_at(self, when: When, function: Schedulable[None, Any], args: None = None) -> ScheduledFunctionId: ...
+    @overload
+    def run_at(
+        self, when: When, function: Schedulable[Model, Any], args: Model | Mapping[str, Any]
+    ) -> ScheduledFunctionId: ...
+    @overload
+    def run_at(self, when: When, function: Schedulable[Dict, Any], args: Dict) -> ScheduledFunctionId: ...
+    @overload
+    def run_at(
+        self, when: When, function: InternalPath, args: BaseModel | Mapping[str, Any] | None = None
+    ) -> ScheduledFunctionId: ...
+    @overload
+    def run_at(
+        self, when: When, function: TaskLike | SignatureLike, args: Mapping[str, Any] | None = None
+    ) -> ScheduledFunctionId: ...
     def run_at(self, when: When, function: Any, args: Any = None) -> ScheduledFunctionId:
         """Schedule `function` to run at `when`. A time in the past is due after `confect_min_delay`.
 
@@ -150,7 +195,7 @@ class Scheduler:
             lost_at = None
             if near and born is StateKind.PENDING:
                 lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
-            delivered_until = {row.id: lost_at for row in near} if lost_at else {}
+            delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
             self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
         return [row.id for row in rows]
 
@@ -227,8 +272,8 @@ def _plain_task(function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any],
         named.update(function.get("kwargs") or {})
         options.update(function.get("options") or {})
         options["args"] = list(function.get("args") or ())
-    elif isinstance(getattr(function, "name", None), str) and callable(getattr(function, "apply_async", None)):
-        name = function.name
+    elif callable(getattr(function, "apply_async", None)) and isinstance(getattr(function, "name", None), str):
+        name = str(function.name)  # type: ignore[union-attr, unused-ignore]
     else:
         alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
         raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)

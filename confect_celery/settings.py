@@ -95,5 +95,5 @@ class Settings(BaseModel):
         timeout = transport_options.get("visibility_timeout")
         if timeout is not None and self.horizon >= Duration.seconds(float(timeout)):
             raise InvalidSettings(
-                {"confect_horizon": f"{self.horizon} must be shorter than the broker's visibility_timeout of {timeout}s"}
+                {"confect_horizon": f"{self.horizon} is not shorter than the broker's visibility_timeout, {timeout} s"}
             )

@@ -6,7 +6,7 @@ only every 0.1 s, and knows neither priorities nor a reliable acknowledgement. C
 what is lost with a worker is published again from its row.
 
 The database is SQLite in WAL mode: readers never wait, writers take turns, all on one machine. Everything the shop
-knows is in that one file, so back up that file.
+knows is in it; `sqlite3 shop.db ".backup copy.db"` copies it while it is in use.
 """
 
 from __future__ import annotations

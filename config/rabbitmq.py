@@ -1,8 +1,9 @@
 """RabbitMQ as the broker.
 
-RabbitMQ closes the channel of a consumer that keeps a message unacknowledged for longer than `consumer_timeout`,
-half an hour by default; a worker that holds a plain Celery eta for longer meets it. Confect's messages are due when
-they come and are acknowledged when they start, so no server setting has to change, whatever the delay.
+RabbitMQ closes the channel of a consumer that keeps a message unacknowledged for longer than `consumer_timeout`, half
+an hour by default; a worker that holds a plain Celery eta for longer meets it. Confect's messages come within
+`confect_horizon` of their time and are acknowledged when they start, so no server setting has to change, whatever the
+delay.
 
 Publishing waits for the broker's confirmation: without it, a message that RabbitMQ could not keep is lost without
 an error, and Confect would learn of it only after `confect_redelivery`. Priorities need a queue declared with them,

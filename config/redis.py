@@ -2,8 +2,8 @@
 
 The visibility timeout is the one setting of Redis that hurts with long delays: a message not acknowledged within it
 is delivered again, to another worker. With plain Celery, an eta beyond it runs several times. Confect publishes a
-message when it is due, so the timeout need only be longer than the horizon (checked at start) and may stay at its
-default.
+message `confect_horizon` before its time at the earliest, so the timeout need only be longer than that (checked at
+start) and may stay at its default.
 
 Redis needs no persistence for Confect's sake: after a restart with empty memory, what was lost is published again
 from its row within `confect_redelivery`. For the shop's other tasks it may.

@@ -1,7 +1,7 @@
 """Where the shop begins: a Celery app as ever, and Confect beside it.
 
 Shows: that Confect takes the app it is given and reads its settings from the same configuration; that the shop's
-tables are plain SQLAlchemy; and the two lines that give a shop its services.
+tables are plain SQLAlchemy; and how it provides services of its own.
 
 Modules import `confect` from here to define their functions, and `refs` to name functions of modules they do not
 import.

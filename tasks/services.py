@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Mailer:
-    """Orders mails. For mutations only, since it writes: asked for by an action it is refused at import."""
+    """Orders mails. For mutations only, since it writes: an action that asks for it is refused at start."""
 
     def __init__(self, db: DatabaseWriter, scheduler: Scheduler, delays: Delays) -> None:
         self._db = db

@@ -25,6 +25,7 @@ class TaskLike(Protocol):
     @property
     def apply_async(self) -> Callable[..., Any]:
         """What makes it a task."""
+        ...
 
 
 class SignatureLike(Protocol):
@@ -33,10 +34,12 @@ class SignatureLike(Protocol):
     @property
     def task(self) -> str:
         """The task's name."""
+        ...
 
     @property
     def options(self) -> dict[str, Any]:
         """What `.set(…)` set."""
+        ...
 
 
 class QueryRunner:
@@ -55,14 +58,16 @@ class QueryRunner:
     @overload
     def __call__(self, function: QueryRef[Dict, Result], args: Dict) -> Result: ...
     @overload
-    def __call__(self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None) -> Any: ...
+    def __call__(
+        self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
+    ) -> Any: ...
     def __call__(self, function: Any, args: Any = None) -> Any:
         return self._call(function, args)
 
 
 class MutationRunner:
-    """Runs a mutation by ref or path and gives back its result: inside a mutation as a part of its transaction that may fail alone, elsewhere in a
-    transaction of its own.
+    """Runs a mutation by ref or path and gives back its result; inside a mutation it is a part of the transaction that
+    may fail alone, elsewhere it has a transaction of its own.
 
     Raises InvalidArguments, UnknownFunction, and whatever the function raises.
     """
@@ -77,7 +82,9 @@ class MutationRunner:
     @overload
     def __call__(self, function: MutationRef[Dict, Result], args: Dict) -> Result: ...
     @overload
-    def __call__(self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None) -> Any: ...
+    def __call__(
+        self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
+    ) -> Any: ...
     def __call__(self, function: Any, args: Any = None) -> Any:
         return self._call(function, args)
 
@@ -98,6 +105,8 @@ class ActionRunner:
     @overload
     def __call__(self, function: ActionRef[Dict, Result], args: Dict) -> Result: ...
     @overload
-    def __call__(self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None) -> Any: ...
+    def __call__(
+        self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
+    ) -> Any: ...
     def __call__(self, function: Any, args: Any = None) -> Any:
         return self._call(function, args)

@@ -42,10 +42,10 @@ class _Decorator:
     def __init__(self, add: Callable[..., Any]) -> None:
         self._add = add
 
-    def _decorate(self, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
-        if function is None:
+    def _decorate(self, function: tuple[Callable[..., Any], ...], options: dict[str, Any]) -> Any:
+        if not function:
             return functools.partial(self._add, self._makes, **options)
-        return self._add(self._makes, function, **options)
+        return self._add(self._makes, *function, **options)
 
 
 class QueryDecorator(_Decorator):
@@ -55,13 +55,15 @@ class QueryDecorator(_Decorator):
 
     @overload
     def __call__(self, function: Callable[Concatenate[M, ...], R], /) -> QueryRef[M, R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> QueryRef[None, R]: ...
+    @overload  # not hidden by the one before: a service is no model
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[..., R], /
+    ) -> QueryRef[None, R]: ...
     @overload
     def __call__(
         self, *, queue: str | None = None, priority: int | None = None, time_limit: Limit = None, errors: Errors = ()
     ) -> QueryDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, *function: Any, **options: Any) -> Any:
         return self._decorate(function, options)
 
 
@@ -72,13 +74,15 @@ class MutationDecorator(_Decorator):
 
     @overload
     def __call__(self, function: Callable[Concatenate[M, ...], R], /) -> MutationRef[M, R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> MutationRef[None, R]: ...
+    @overload  # not hidden by the one before: a service is no model
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[..., R], /
+    ) -> MutationRef[None, R]: ...
     @overload
     def __call__(
         self, *, queue: str | None = None, priority: int | None = None, time_limit: Limit = None, errors: Errors = ()
     ) -> MutationDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, *function: Any, **options: Any) -> Any:
         return self._decorate(function, options)
 
 
@@ -89,13 +93,15 @@ class ActionDecorator(_Decorator):
 
     @overload
     def __call__(self, function: Callable[Concatenate[M, ...], R], /) -> ActionRef[M, R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> ActionRef[None, R]: ...
+    @overload  # not hidden by the one before: a service is no model
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[..., R], /
+    ) -> ActionRef[None, R]: ...
     @overload
     def __call__(
         self, *, queue: str | None = None, priority: int | None = None, time_limit: Limit = None, errors: Errors = ()
     ) -> ActionDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, *function: Any, **options: Any) -> Any:
         return self._decorate(function, options)
 
 
@@ -106,13 +112,15 @@ class InternalMutationDecorator(_Decorator):
 
     @overload
     def __call__(self, function: Callable[Concatenate[M, ...], R], /) -> InternalMutationRef[M, R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> InternalMutationRef[None, R]: ...
+    @overload  # not hidden by the one before: a service is no model
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[..., R], /
+    ) -> InternalMutationRef[None, R]: ...
     @overload
     def __call__(
         self, *, queue: str | None = None, priority: int | None = None, time_limit: Limit = None, errors: Errors = ()
     ) -> InternalMutationDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, *function: Any, **options: Any) -> Any:
         return self._decorate(function, options)
 
 
@@ -123,11 +131,13 @@ class InternalActionDecorator(_Decorator):
 
     @overload
     def __call__(self, function: Callable[Concatenate[M, ...], R], /) -> InternalActionRef[M, R]: ...
-    @overload
-    def __call__(self, function: Callable[..., R], /) -> InternalActionRef[None, R]: ...
+    @overload  # not hidden by the one before: a service is no model
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[..., R], /
+    ) -> InternalActionRef[None, R]: ...
     @overload
     def __call__(
         self, *, queue: str | None = None, priority: int | None = None, time_limit: Limit = None, errors: Errors = ()
     ) -> InternalActionDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, *function: Any, **options: Any) -> Any:
         return self._decorate(function, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import traceback
 from typing import Any, Final
@@ -50,10 +49,7 @@ def _traceback(error: BaseException) -> str:
 
 def _data(error: BaseException) -> dict[str, Any]:
     try:
-        if dataclasses.is_dataclass(error):
-            fields = {field.name: getattr(error, field.name) for field in dataclasses.fields(error)}
-        else:
-            fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+        fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
         text = json.dumps(to_jsonable_python(fields), allow_nan=False).replace("\\u0000", "")
         if len(text) > _DATA:
             return {"omitted": f"its fields take more than {_DATA} bytes"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,9 @@ class Services:
         for parameter, service in wanted.items():
             self._check_one(ref, parameter, service, ())
 
-    def _check_one(self, ref: FunctionRef[Any, Any], parameter: str, service: object, above: tuple[object, ...]) -> None:
+    def _check_one(
+        self, ref: FunctionRef[Any, Any], parameter: str, service: object, above: tuple[object, ...]
+    ) -> None:
         provider = self._providers.get(service)
         if provider is None:
             hint = f"Provide it with confect.provide({_name(service)}, …), or check the annotation."
@@ -114,17 +116,9 @@ class Services:
 def _shop_provider(factory: Callable[..., Any]) -> _Provider:
     if inspect.isgeneratorfunction(factory):
         return _Provider(_EVERY, contextmanager(factory), managed=True)
-    generator = getattr(factory, "__wrapped__", None)
-    managed = inspect.isroutine(factory) and inspect.isgeneratorfunction(generator)
-    if managed or not inspect.isroutine(factory) or inspect.isclass(factory):
-        return _Provider(_EVERY, factory, managed=managed)
-    return _Provider(_EVERY, factory, managed=_returns_context_manager(factory))
-
-
-def _returns_context_manager(factory: Callable[..., Any]) -> bool:
-    returned = getattr(factory, "__annotations__", {}).get("return")
-    origin = getattr(returned, "__origin__", returned)
-    return inspect.isclass(origin) and issubclass(origin, AbstractContextManager)
+    # What @contextmanager makes remembers the generator function it wraps.
+    managed = inspect.isgeneratorfunction(getattr(factory, "__wrapped__", None))
+    return _Provider(_EVERY, factory, managed)
 
 
 def _name(thing: object) -> str:

@@ -182,5 +182,3 @@ class Gate:
         if found.state.kind.terminal:
             return Dropped("finished")
         return Dropped("superseded" if found.attempt != attempt else "running")
-
-

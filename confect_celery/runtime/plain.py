@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from celery import Celery, Task, signals, states
+from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
+from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.task import ConfectTask, attempt_of
-from confect_celery.settings import Settings
-from confect_celery.store import OwnTransaction, Store
-from confect_celery.timing import Clock, DateTime, Duration
+from confect_celery.store import OwnTransaction
+from confect_celery.timing import DateTime, Duration
 
 __all__ = ["PlainTasks"]
 
@@ -24,24 +24,6 @@ logger = logging.getLogger(__name__)
 
 _CLAIMED = "confect_claimed_attempt"
 _WRAPPED = "_confect_before_start"
-
-
-class Parts(Protocol):
-    """What the claim needs; the app provides it."""
-
-    app: Celery
-
-    @property
-    def settings(self) -> Settings:
-        """The settings."""
-
-    @property
-    def store(self) -> Store:
-        """The table."""
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
 
 
 class PlainTasks:
@@ -68,7 +50,7 @@ class PlainTasks:
             claim(task, task_id)
             original(task, task_id, args, kwargs)
 
-        cls.before_start = before_start  # type: ignore[method-assign]
+        setattr(cls, "before_start", before_start)  # noqa: B010
         setattr(cls, _WRAPPED, original)
 
     def _claim(self, task: Task[Any, Any], id: str) -> None:

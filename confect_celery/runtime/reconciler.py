@@ -1,7 +1,7 @@
 """The reconciler keeps the table true where a function's own end could not be recorded.
 
-Celery tells it some of these ends (`task.ConfectRequest`, `worker_step`): a child that died, a hard time limit, a revoke, an
-unknown task. The sweep finds the rest: runners whose lease ran out, and rows old enough to go.
+Celery tells it some of these ends (`task.ConfectRequest`, `worker_step`): a child that died, a hard time limit, a
+revoke, an unknown task. The sweep finds the rest: runners whose lease ran out, and rows old enough to go.
 """
 
 from __future__ import annotations
@@ -153,5 +153,3 @@ class Reconciler(Loop):
             )
         self._prune_after = after or ""
         return gone > 0
-
-

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import celery
 from billiard.exceptions import WorkerLostError
@@ -28,24 +29,25 @@ def attempt_of(headers: Any) -> int:
     return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) else -1
 
 
-class ConfectRequest(Request):  # type: ignore[misc]
+class ConfectRequest(Request):
     """Tells the reconciler of the ends that only the worker's main process sees, with the attempt they belong to."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child: no code of the function's could record it."""
         super().on_timeout(soft, timeout)
-        reconciler = self.task.reconciler
+        reconciler = ConfectTask.reconciler
         if not soft and reconciler is not None:
             reconciler.timed_out(self.id, attempt_of(self.request_dict), timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child died."""
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-        reconciler = self.task.reconciler
+        reconciler = ConfectTask.reconciler
         error = exc_info.exception
         error = getattr(error, "exc", error)  # the pool wraps it together with its traceback
         lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
-        if lost and reconciler is not None and not self._already_revoked and not self._already_cancelled:
+        revoked = getattr(self, "_already_revoked", False) or getattr(self, "_already_cancelled", False)
+        if lost and reconciler is not None and not revoked:
             reconciler.worker_lost(self.id, attempt_of(self.request_dict), str(error))
 
 
@@ -60,14 +62,17 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
     acks_late = False
     typing = False
     max_retries = 0
-    gate: Gate
-    reconciler: Reconciler | None = None
-    gate_of: Any = None
+    reconciler: ClassVar[Reconciler | None] = None
+    """The running worker's; None in every other process."""
+
+    def gate(self) -> Gate:
+        """The app's gate; each function's own task knows it."""
+        raise TypeError("a task of a Confect function is made by make_task()")
 
     def run(self, *_args: Any, **_kwargs: Any) -> Any:
         """Run the row whose id is the task id."""
         request = self.request
-        outcome = self.gate_of().run(request.id, attempt_of(request))
+        outcome = self.gate().run(str(request.id), attempt_of(request))
         if isinstance(outcome, Succeeded):
             return _plain(outcome.result)
         if isinstance(outcome, Failed):
@@ -80,22 +85,31 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
     def _tell_dropped(self, outcome: Dropped) -> None:
         # After a bare Ignore the backend would say PENDING and Flower STARTED for ever.
         if outcome.reason == "canceled":
-            self.backend.mark_as_revoked(self.request.id, "canceled", request=self.request)
+            self.backend.mark_as_revoked(str(self.request.id), "canceled", request=self.request)
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
 
 
-def make_task(ref: FunctionRef[Any, Any], gate_of: Any) -> ConfectTask:
+def make_task(ref: FunctionRef[Any, Any], gate_of: Callable[[], Gate]) -> ConfectTask:
     """The Celery task of a function; `gate_of()` gives the gate once the app is configured."""
-    attributes = {
-        "name": ref.name,
-        "__module__": ref.function.__module__,
-        "__doc__": ref.function.__doc__,
-        "gate_of": staticmethod(gate_of),
-        "throws": ref.options.errors,
-    }
-    return type("ConfectTask", (ConfectTask,), attributes)()  # type: ignore[no-any-return]
+
+    class FunctionTask(ConfectTask):
+        """One function's task."""
+
+        name = ref.name
+        throws = ref.options.errors
+        __module__ = ref.function.__module__
+        __doc__ = ref.function.__doc__
+
+        def gate(self) -> Gate:
+            return gate_of()
+
+    return FunctionTask()
 
 
 def _plain(result: Any) -> Any:
     # What a function returns goes to Celery's result backend, whose JSON knows neither models nor DateTime.
-    return to_jsonable_python(result, fallback=repr) if not isinstance(result, BaseModel) else result.model_dump(mode="json")
+    return (
+        to_jsonable_python(result, fallback=repr)
+        if not isinstance(result, BaseModel)
+        else result.model_dump(mode="json")
+    )

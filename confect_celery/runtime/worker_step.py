@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Celery, bootsteps, signals
+from celery import bootsteps, signals
 from celery.worker import state as worker_state
 
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox
+from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
 from confect_celery.runtime.reconciler import Reconciler
 from confect_celery.runtime.task import ConfectTask, attempt_of
 from confect_celery.runtime.transport import CeleryTransport
-from confect_celery.settings import Settings
-from confect_celery.store import Store
-from confect_celery.timing import Clock
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
@@ -24,27 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Actors", "WorkerStep", "install"]
 
 logger = logging.getLogger(__name__)
-
-
-class Parts(Protocol):
-    """What the actors are made of; the app provides it."""
-
-    app: Celery
-
-    @property
-    def settings(self) -> Settings:
-        """The settings, checked."""
-
-    @property
-    def store(self) -> Store:
-        """The table."""
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
-
-    def check(self) -> None:
-        """Raise where the application is put together wrongly."""
 
 
 class Actors:
@@ -75,10 +52,10 @@ def _running() -> Iterator[str]:
             yield request.id
 
 
-class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class WorkerStep(bootsteps.StartStopStep):
     """Checks everything at boot, then runs the actors for as long as the pool runs."""
 
-    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
     parts: ClassVar[Parts]
 
     def __init__(self, worker: Worker, **options: Any) -> None:
@@ -86,17 +63,17 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self.actors: Actors | None = None
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
 
-    def start(self, worker: Worker) -> None:
+    def start(self, parent: Worker) -> None:
         """Start the actors once the pool stands: its first children must not inherit their threads' locks."""
         self.parts.check()
-        self._say_what_the_pool_cannot_do(worker)
+        self._say_what_the_pool_cannot_do(parent)
         actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
         ConfectTask.reconciler = actors.reconciler
         signals.task_unknown.connect(self._on_unknown, weak=False)
         signals.task_revoked.connect(self._on_revoked, weak=False)
         actors.start()
 
-    def stop(self, worker: Worker) -> None:
+    def stop(self, parent: Worker) -> None:
         """End the actors."""
         signals.task_unknown.disconnect(self._on_unknown)
         signals.task_revoked.disconnect(self._on_revoked)
@@ -104,7 +81,9 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if actors is not None:
             actors.stop()
 
-    terminate = stop
+    def terminate(self, parent: Worker) -> None:
+        """End the actors at a cold shutdown as well."""
+        self.stop(parent)
 
     def _on_unknown(self, message: Any = None, name: str = "", id: str = "", **_: Any) -> None:
         if self.actors is not None:
@@ -115,7 +94,7 @@ class WorkerStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self.actors.reconciler.revoked(request.id)
 
     def _say_what_the_pool_cannot_do(self, worker: Worker) -> None:
-        pool = getattr(worker.pool_cls, "__module__", "").rpartition(".")[2]
+        pool = getattr(getattr(worker, "pool_cls", None), "__module__", "").rpartition(".")[2]
         if pool in ("solo", "thread"):
             logger.warning("The %s pool has no time limits: a function that never ends is not stopped.", pool)
 

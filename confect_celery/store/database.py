@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from confect_celery.store.dialects import Dialect, dialect_for
@@ -34,6 +35,7 @@ class Transaction(Protocol):
 
     def after_commit(self, callback: Callable[[], None]) -> bool:
         """Have `callback` called once the transaction has committed; False when nobody would tell us."""
+        ...
 
 
 def _run(callbacks: list[Callable[[], None]]) -> None:
@@ -86,8 +88,8 @@ class JoinedTransaction:
             return False
         if _CALLBACKS not in self._session.info:
             self._session.info[_CALLBACKS] = []
-            sa.event.listen(self._session, "after_commit", _session_committed)
-            sa.event.listen(self._session, "after_rollback", _session_rolled_back)
+            event.listen(self._session, "after_commit", _session_committed)
+            event.listen(self._session, "after_rollback", _session_rolled_back)
         self._session.info[_CALLBACKS].append(callback)
         return True
 

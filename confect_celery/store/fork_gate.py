@@ -1,7 +1,7 @@
 """Keeping SQLite out of forks.
 
-SQLite remembers in the process's memory which locks its connections hold. A fork copies that memory but not the locks, so
-a child of Celery's prefork pool would believe in locks that nobody holds, and miss those that it needs. Hence no
+SQLite remembers in the process's memory which locks its connections hold. A fork copies that memory but not the locks,
+so a child of Celery's prefork pool would believe in locks that nobody holds, and miss those that it needs. Hence no
 connection may be open at the moment of a fork, not even an idle one.
 """
 

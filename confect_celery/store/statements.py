@@ -87,9 +87,7 @@ class Statements:
                 "deliveries": sa.bindparam("delivered"),
             },
         )
-        self._start = self._transition(
-            "start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1}
-        )
+        self._start = self._transition("start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})
 
         batch = sa.bindparam("batch", type_=sa.Integer)
         ahead = sa.bindparam("ahead", type_=c.next_at.type)
@@ -100,7 +98,7 @@ class Statements:
             sa.or_(c.deliveries == 0, c.next_at <= now),
         )
         self._delivery = [c.id, c.name, c.kind, c.args, c.next_at, c.attempt, c.options, c.parent_id]
-        self._any_due = sa.select(sa.literal_column("1")).select_from(table).where(due).limit(1)
+        self._any_due: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(due).limit(1)
         self._pick_due = (
             sa.select(*self._delivery)
             .where(due)
@@ -109,29 +107,19 @@ class Statements:
             .with_for_update(skip_locked=True)
         )
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
-        doubled = sa.case({n: wait for n, wait in enumerate(waits[:-1])}, value=c.deliveries, else_=waits[-1])
+        doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
         picked = c.id.in_(sa.bindparam("rows", expanding=True))
-        self._hand_over = self._transition(
-            "hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1}
-        )
-        self._take_back = self._transition(
-            "hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0}
-        )
+        self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
+        self._take_back = self._transition("hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0})
 
         dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
-        self._any_dead = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
+        self._any_dead: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
         self._pick_dead = (
-            sa.select(c.id, c.name)
-            .where(dead)
-            .order_by(c.next_at, c.id)
-            .limit(batch)
-            .with_for_update(skip_locked=True)
+            sa.select(c.id, c.name).where(dead).order_by(c.next_at, c.id).limit(batch).with_for_update(skip_locked=True)
         )
         self._bury = self._transition("fail_running", picked, {**done, "error": error})
         self._renew = sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS)).values(next_at=then)
-        self._finished = [
-            c.state == _literal(kind) for kind in StateKind if kind.terminal
-        ]
+        self._finished = [c.state == _literal(kind) for kind in StateKind if kind.terminal]
 
     def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
         transition: Transition = TRANSITIONS[name]
@@ -158,7 +146,12 @@ class Statements:
     # -- scheduling
 
     def insert(
-        self, connection: sa.Connection, rows: Sequence[NewRow], *, delivered_until: Mapping[str, DateTime], born: StateKind
+        self,
+        connection: sa.Connection,
+        rows: Sequence[NewRow],
+        *,
+        delivered_until: Mapping[str, DateTime],
+        born: StateKind,
     ) -> None:
         """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
         commit, with the time at which their message counts as lost."""
@@ -298,9 +291,7 @@ class Statements:
             connection.execute(self._bury, {"rows": ids, "now": now, "failure": dict(failure)})
         return ids
 
-    def prune(
-        self, connection: sa.Connection, *, after: str, oldest: DateTime, batch: int
-    ) -> tuple[int, str | None]:
+    def prune(self, connection: sa.Connection, *, after: str, oldest: DateTime, batch: int) -> tuple[int, str | None]:
         """Delete terminal rows that completed before `oldest`, looking at `batch` rows from id `after` on.
 
         Ids grow with time, so a walk over the primary key meets the old rows first and needs no index of its own.

@@ -12,7 +12,7 @@ from confect_celery.app import Confect
 from confect_celery.errors import ConfectError
 from confect_celery.functions import FunctionRef, InternalPath, codec
 from confect_celery.runtime import Dispatcher, Outbox
-from confect_celery.store import Delivery, ScheduledFunction
+from confect_celery.store import Delivery, Query, ScheduledFunction
 from confect_celery.timing import DateTime, Duration, SettableClock
 
 __all__ = ["Harness", "TooManyIterations", "harness"]
@@ -25,7 +25,9 @@ class TooManyIterations(ConfectError):
 
     def __init__(self, maximum: int) -> None:
         self.maximum = maximum
-        super().__init__(f"Functions were still pending after {maximum} iterations. Raise max_iterations if that is meant.")
+        super().__init__(
+            f"Functions were still pending after {maximum} iterations. Raise max_iterations if that is meant."
+        )
 
 
 class Harness:
@@ -50,7 +52,7 @@ class Harness:
 
     def run_due(self) -> list[ScheduledFunction]:
         """Run everything that is due by now, in order of time, and what becomes due meanwhile; gives back the rows."""
-        ran = []
+        ran: list[ScheduledFunction] = []
         while True:
             for delivery in self._dispatcher.claim():
                 self.publish(delivery)
@@ -84,7 +86,7 @@ class Harness:
         """The scheduled functions of `ref` (None: of all) in `state` (None: in any), by their due time."""
         name = None if ref is None else self.confect.registry.resolve(ref).name
         with self.confect.reader() as db:
-            query = db.table("_scheduled_functions")
+            query: Query[ScheduledFunction] = db.table("_scheduled_functions")
             if name is not None:
                 query = query.filter(lambda q: q.eq(q.field("name"), name))
             if state is not None:
@@ -111,9 +113,7 @@ class Harness:
 
 
 @contextmanager
-def harness(
-    confect: Confect, database_url: str | None = None, now: DateTime | None = None
-) -> Iterator[Harness]:
+def harness(confect: Confect, database_url: str | None = None, now: DateTime | None = None) -> Iterator[Harness]:
     """Run the shop `confect` in this process: no broker, no threads, a clock that stands still at `now`.
 
     It works on the shop's configured database, or on `database_url`. Both are as they were afterwards.
@@ -124,5 +124,3 @@ def harness(
         it = Harness(confect, clock, stack)
         stack.enter_context(confect.redirected(publish=it.publish))
         yield it
-
-

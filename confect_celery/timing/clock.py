@@ -17,6 +17,7 @@ class Clock(Protocol):
 
     def now(self) -> DateTime:
         """The present instant, in UTC."""
+        ...
 
 
 class SystemClock:

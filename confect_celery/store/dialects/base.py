@@ -14,6 +14,8 @@ __all__ = ["Dialect"]
 class Dialect(ABC):
     """How one kind of database connects, begins, locks, updates with a result, and reports trouble."""
 
+    creates_itself: bool = False
+    """Whether the table is created on first use, with no migration run by an operator."""
     minds_forks: bool = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -43,8 +45,3 @@ class Dialect(ABC):
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:
         """Whether the same work may well succeed when it is simply done again."""
-
-    @property
-    @abstractmethod
-    def creates_itself(self) -> bool:
-        """Whether the table is created on first use, with no migration run by an operator."""

@@ -6,6 +6,8 @@ import sqlite3
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from confect_celery.store.dialects.base import Dialect
@@ -44,8 +46,8 @@ class SqliteDialect(Dialect):
     def create_engine(self) -> sa.Engine:
         """An engine in WAL mode that waits for the one writer up to 30 seconds."""
         engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", _on_connect)
-        sa.event.listen(engine, "begin", _on_begin)
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
         return engine
 
     def begin_write(self, connection: sa.Connection) -> sa.RootTransaction:
@@ -66,4 +68,4 @@ class SqliteDialect(Dialect):
 
     def is_transient(self, error: BaseException) -> bool:
         """Another writer held the lock for longer than the timeout."""
-        return isinstance(error, sa.exc.OperationalError) and any(text in str(error.orig) for text in _TRANSIENT)
+        return isinstance(error, OperationalError) and any(text in str(error.orig) for text in _TRANSIENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 import sqlalchemy as sa
+from sqlalchemy.exc import NoSuchTableError
 
 from confect_celery.errors import UnknownTable
 from confect_celery.store.query.filters import Resolver
@@ -31,7 +32,10 @@ class Catalog:
         schema, _, plain = name.rpartition(".")
         try:
             table = sa.Table(plain, self._reflected, schema=schema or None, autoload_with=connection)
-        except sa.exc.NoSuchTableError:
-            known = {*(self._known.tables if self._known is not None else ()), *sa.inspect(connection).get_table_names()}
+        except NoSuchTableError:
+            known = {
+                *(self._known.tables if self._known is not None else ()),
+                *sa.inspect(connection).get_table_names(),
+            }
             raise UnknownTable(name, difflib.get_close_matches(name, known, 3)) from None
         return Resolver(name, table)

@@ -1,4 +1,4 @@
-"""The filter language: `lambda q: q.and_(q.eq(q.field("name"), n), q.lt(q.field("due"), t))`, turned into one SQL condition.
+"""The filter language: `lambda q: q.and_(q.eq(q.field("name"), n), q.lt(q.field("due"), t))` as one SQL condition.
 
 Every name is looked up in the table; nothing of what the caller says becomes SQL text.
 """
@@ -175,7 +175,9 @@ class Filter:
     def _typed(self, field: Field, value: Any) -> tuple[sa.ColumnElement[Any], Any]:
         if not field.path:
             if isinstance(field.column.type, sa.JSON):
-                raise InvalidFilter(f"{field.column.name!r} holds JSON: compare a place inside it, as in 'args.user_id'.")
+                raise InvalidFilter(
+                    f"{field.column.name!r} holds JSON: compare a place inside it, as in 'args.user_id'."
+                )
             return field.column, to_column(value, field.column, self._dialect)
         inside = field.column[field.path]
         if isinstance(value, enum.Enum):
@@ -193,7 +195,9 @@ class Filter:
             return inside.as_string(), str(value)
         if isinstance(value, str):
             return inside.as_string(), value
-        raise InvalidFilter(f"{value!r} cannot be compared with a place inside JSON: use a text, number, boolean or None.")
+        raise InvalidFilter(
+            f"{value!r} cannot be compared with a place inside JSON: use a text, number, boolean or None."
+        )
 
     def _json_kind(self, field: Field, value: Any) -> sa.ColumnElement[bool] | None:
         """The condition under which the JSON value is of the operand's kind: "1" is not 1, and true is neither."""
@@ -201,7 +205,9 @@ class Filter:
             return None
         kinds = _JSON_KINDS[self._dialect if self._dialect in _JSON_KINDS else "mysql"]
         plain = value.value if isinstance(value, enum.Enum) else value
-        wanted = "boolean" if isinstance(plain, bool) else "number" if isinstance(plain, (int, float, Decimal)) else "text"
+        wanted = (
+            "boolean" if isinstance(plain, bool) else "number" if isinstance(plain, (int, float, Decimal)) else "text"
+        )
         return self._json_type(field).in_(kinds[wanted])
 
     def _json_type(self, field: Field) -> sa.ColumnElement[str]:
@@ -231,4 +237,6 @@ _JSON_KINDS: Final[dict[str, dict[str, list[str]]]] = {
 
 
 def _sqlite_path(path: tuple[str | int, ...]) -> str:
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else '."' + part.replace('"', '\\"') + '"' for part in path)
+    return "$" + "".join(
+        f"[{part}]" if isinstance(part, int) else '."' + part.replace('"', '\\"') + '"' for part in path
+    )

@@ -105,7 +105,9 @@ class Query(Generic[Row]):
         statement = self._ordered(self._select(*self._columns(), sort.label("_sort")))
         if cursor is not None:
             after, last = cursors.decode(cursor)
-            statement = statement.where(cursors.beyond(sort, direction, after, key, to_column(last, key, self._dialect)))
+            statement = statement.where(
+                cursors.beyond(sort, direction, after, key, to_column(last, key, self._dialect))
+            )
         rows = self._connection.execute(statement.limit(size + 1)).all()
         items = [self._convert(row) for row in rows[:size]]
         if len(rows) <= size:
@@ -187,7 +189,9 @@ class DatabaseReader:
         self._catalog = catalog
 
     @overload
-    def table(self, name: Literal["_scheduled_functions"]) -> TableReader[ScheduledFunction]: ...
+    def table(  # type: ignore[overload-overlap]  # a literal is the more special text
+        self, name: Literal["_scheduled_functions"]
+    ) -> TableReader[ScheduledFunction]: ...
     @overload
     def table(self, name: str) -> TableReader[Document]: ...
     def table(self, name: str) -> TableReader[Any]:

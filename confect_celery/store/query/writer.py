@@ -79,7 +79,7 @@ class TableWriter(TableReader[Row]):
 
 @dataclass(frozen=True)
 class SystemTableWriter(TableReader[ScheduledFunction]):
-    """`_scheduled_functions` for a writer: read it as any table; the one thing to do to it is to delete, which cancels."""
+    """`_scheduled_functions` for a writer: read it as any table; all there is to do to it is to delete, which cancels."""
 
     _cancel: Callable[[str], bool] = field(default=lambda _: False)
 
@@ -107,8 +107,10 @@ class DatabaseWriter(DatabaseReader):
         super().__init__(connection, catalog)
         self._cancel = cancel
 
-    @overload  # type: ignore[override]
-    def table(self, name: Literal["_scheduled_functions"]) -> SystemTableWriter: ...
+    @overload
+    def table(  # type: ignore[overload-overlap]  # a literal is the more special text
+        self, name: Literal["_scheduled_functions"]
+    ) -> SystemTableWriter: ...
     @overload
     def table(self, name: str) -> TableWriter[Document]: ...
     def table(self, name: str) -> Any:

@@ -10,9 +10,10 @@ import pytest
 from celery.app.utils import find_app
 
 import tasks
-from confect_celery import Confect, Duration, Settings
+from confect_celery import Confect, Duration, ServiceError, Settings
 from confect_celery.testing import Harness
 from tasks.delays import Delays
+from tasks.services import Mailer, mailer
 from tasks.users import Register, register, send_verification_reminder
 
 CONFIGS = ["config.embedded", "config.redis", "config.rabbitmq", "config.postgres"]
@@ -85,6 +86,20 @@ def test_the_delays_are_a_service(shop: Harness) -> None:
     shop.provide(Delays, Delays(verification_reminder=Duration.hours(1)))
     shop.confect.run_mutation(register, Register(email="bo@example.org"))
     shop.assert_scheduled(send_verification_reminder, at=shop.clock.now() + Duration.hours(1))
+
+
+def test_a_mailer_is_for_mutations_only() -> None:
+    other = Confect(celery.Celery("other", set_as_current=False))
+    other.provide(Delays, Delays.from_env)
+    other.provide(Mailer, mailer)
+
+    @other.group("letters").internal_action
+    def write(mailer: Mailer) -> None:
+        mailer.send("bo@example.org", "Hello")
+
+    with pytest.raises(ServiceError, match="a action may not have DatabaseWriter") as caught:
+        other.check()
+    assert (caught.value.function, caught.value.parameter) == (write.name, "mailer")
 
 
 def test_the_plugins_fixture(confect_harness: Harness, confect: Confect) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from confect_celery import Duration, StateKind
 from confect_celery.testing import Harness
+from tasks.services import Mailer
 from tasks.users import EmailTaken, Register, UserRef, register, send_verification_reminder, verify
 
 DAY = Duration.hours(24)
@@ -44,6 +45,23 @@ def test_the_reminder_looks_again(shop: Harness, postbox: list[tuple[str, str]])
     assert [row.state.kind for row in shop.run_due()] == [StateKind.SUCCESS]
     assert shop.run_all() == []
     assert postbox == []
+
+
+def test_the_function_is_still_a_function(shop: Harness) -> None:
+    """In a unit test call it, and hand it what it asks for."""
+
+    class Letters(Mailer):
+        def __init__(self) -> None:
+            self.to: list[str] = []
+
+        def send(self, to: str, subject: str, body: str = "") -> str:
+            self.to.append(to)
+            return "m1"
+
+    bo, letters = sign_up(shop, "bo@example.org"), Letters()
+    with shop.confect.reader() as db:
+        send_verification_reminder(UserRef(user_id=bo), db, letters)
+    assert letters.to == ["bo@example.org"]
 
 
 def test_a_failed_registration_leaves_no_reminder(shop: Harness) -> None:
