@@ -35,9 +35,8 @@ class CeleryTransport:
         named: dict[str, Any] = delivery.args
         plain = delivery.kind == "task"
         shown = self._settings.show_args
-        limit: Any = options.pop("time_limit", None)  # seconds, and Celery takes fractions whatever its types say
-        if limit is None and not plain:
-            limit = self._settings.time_limit.total_seconds()
+        if not plain:
+            options.setdefault("time_limit", self._settings.time_limit.total_seconds())
         with self._app.producer_or_acquire() as producer:
             self._app.send_task(
                 delivery.name,
@@ -49,8 +48,6 @@ class CeleryTransport:
                 headers={ATTEMPT_HEADER: delivery.attempt},
                 argsrepr=repr(tuple(positional)) if shown else _HIDDEN,
                 kwargsrepr=repr(named) if shown else _HIDDEN,
-                time_limit=options.pop("time_limit", None)
-                or (None if plain else self._settings.time_limit.total_seconds()),
                 # The row tells whose child it is; the process that happens to publish it is nobody's parent.
                 add_to_parent=False,
                 parent_id=delivery.parent_id,

@@ -11,7 +11,7 @@ from typing import Any
 from confect_celery.app import Confect
 from confect_celery.errors import ConfectError
 from confect_celery.functions import FunctionRef, InternalPath, codec
-from confect_celery.runtime import Dispatcher, Outbox
+from confect_celery.runtime import Dispatcher, Dropped, Outbox
 from confect_celery.store import Delivery, Query, ScheduledFunction
 from confect_celery.timing import DateTime, Duration, SettableClock
 
@@ -59,9 +59,9 @@ class Harness:
             if not self._messages or self._messages[0][0] > self.clock.now():
                 return ran
             delivery = heapq.heappop(self._messages)[2]
-            self.confect.run_delivery(delivery)
+            outcome = self.confect.run_delivery(delivery)
             row = self.confect.scheduler.get(delivery.id)
-            if row is not None:
+            if row is not None and not isinstance(outcome, Dropped):
                 ran.append(row)
 
     def run_all(self, max_iterations: int = 100) -> list[ScheduledFunction]:

@@ -3,59 +3,88 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, final, overload
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from confect_celery.errors import InvalidTime
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
 
     from confect_celery.timing.date_time import DateTime
 
 __all__ = ["Duration"]
 
 _MICRO: Final = dt.timedelta(microseconds=1)
+_MILLI: Final = 1_000
 _SECOND: Final = 1_000_000
-_UNITS: Final = (("w", 604_800 * _SECOND), ("d", 86_400 * _SECOND), ("h", 3600 * _SECOND), ("m", 60 * _SECOND))
-_TIMEDELTA: Final = TypeAdapter(dt.timedelta)
+_MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_WEEK: Final = 7 * _DAY
+_SHORTEST: Final = dt.timedelta.min // _MICRO
 _LONGEST: Final = dt.timedelta.max // _MICRO
 
-Self = TypeVar("Self", bound="Duration")
+# The digits are bounded so that no text, however long, is dear to read.
+_NUMBER: Final = r"(\d{1,18}(?:[.,]\d{1,18})?)"
+_ISO: Final = re.compile(
+    rf"([+-]?)P(?=.)(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=.)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII
+)
 
 
-@dataclass(frozen=True, slots=True, order=True, repr=False)
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@final
+@dataclass(frozen=True, slots=True, order=True, repr=False, init=False)
 class Duration:
-    """A span of time, exact to the microsecond, positive or negative, and never a bare number.
+    """A span of time, exact to the microsecond, positive or negative; made from a number and its unit, or a timedelta.
 
-    Fractions below a microsecond are rounded. Every constructor raises InvalidTime for what is no finite number, or
-    longer than a timedelta can be.
+    Fractions of a microsecond are rounded to the nearest. Whatever is not finite, or longer than a timedelta can be
+    (999,999,999 days), raises InvalidTime.
 
     >>> Duration.hours(1) + Duration.minutes(30)
     Duration.seconds(5400)
-    >>> str(Duration.hours(26) * 2)
-    '2d4h'
+    >>> str(Duration.hours(26))
+    '1d2h'
     >>> Duration.seconds(1) > Duration.millis(999)
     True
     """
 
     _micros: int
     zero: ClassVar[Duration]
+    """No time at all."""
+
+    def __init__(self) -> None:
+        raise InvalidTime("Duration()", "say the unit, as in Duration.seconds(30)")
+
+    @classmethod
+    def _whole(cls, micros: int) -> Duration:
+        if not _SHORTEST <= micros <= _LONGEST:
+            # Only its magnitude, because Python refuses to print an integer of more than 4,300 digits.
+            about = f"about 1e{math.floor(math.log10(abs(micros)))} microseconds"
+            raise InvalidTime(about, "longer than 999,999,999 days, the longest duration")
+        made = object.__new__(cls)
+        object.__setattr__(made, "_micros", micros)
+        return made
 
     @classmethod
     def _make(cls, count: float, unit: int) -> Duration:
-        if isinstance(count, bool) or not isinstance(count, (int, float)):
+        if not _is_number(count):
             raise InvalidTime(count, "a duration is made of a number")
         try:
-            micros = round(count * unit)
-        except (OverflowError, ValueError):  # infinite, or not a number
-            raise InvalidTime(count, "a duration must be finite") from None
-        if abs(micros) > _LONGEST:
-            raise InvalidTime(count, "too long for a duration")
-        return cls(micros)
+            # A product of floats would be off by microseconds past 285 years.
+            micros = count * unit if isinstance(count, int) else round(Fraction(count) * unit)
+        except (OverflowError, ValueError):
+            raise InvalidTime(count, "a duration is finite") from None
+        return cls._whole(micros)
 
     @classmethod
     def micros(cls, count: float) -> Duration:
@@ -65,7 +94,7 @@ class Duration:
     @classmethod
     def millis(cls, count: float) -> Duration:
         """So many milliseconds."""
-        return cls._make(count, 1000)
+        return cls._make(count, _MILLI)
 
     @classmethod
     def seconds(cls, count: float) -> Duration:
@@ -75,79 +104,96 @@ class Duration:
     @classmethod
     def minutes(cls, count: float) -> Duration:
         """So many minutes."""
-        return cls._make(count, 60 * _SECOND)
+        return cls._make(count, _MINUTE)
 
     @classmethod
     def hours(cls, count: float) -> Duration:
         """So many hours."""
-        return cls._make(count, 3600 * _SECOND)
+        return cls._make(count, _HOUR)
 
     @classmethod
     def days(cls, count: float) -> Duration:
-        """So many times 24 hours; for calendar days see `DateTime.add`."""
-        return cls._make(count, 86_400 * _SECOND)
+        """So many times 24 hours; `DateTime.add(days=…)` counts calendar days."""
+        return cls._make(count, _DAY)
 
     @classmethod
     def weeks(cls, count: float) -> Duration:
         """So many times 7 days of 24 hours."""
-        return cls._make(count, 604_800 * _SECOND)
+        return cls._make(count, _WEEK)
 
     @classmethod
     def of(cls, value: dt.timedelta | Duration) -> Duration:
-        """A Duration or a timedelta as a Duration; anything else, a bare number above all, raises InvalidTime."""
+        """A timedelta as a Duration, a Duration as it is. Anything else, a bare number above all, raises InvalidTime."""
         if isinstance(value, Duration):
             return value
         if isinstance(value, dt.timedelta):
-            return cls(value // _MICRO)
-        raise InvalidTime(value, "a duration is a Duration or a timedelta, such as Duration.seconds(30)")
+            return cls._whole(value // _MICRO)
+        raise InvalidTime(value, "a duration is a Duration or a timedelta, as in Duration.seconds(30)")
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Read an ISO 8601 duration such as `PT1H30M`; raises InvalidTime."""
-        try:
-            return cls.of(_TIMEDELTA.validate_strings(text))
-        except ValidationError:
-            raise InvalidTime(text, "not an ISO 8601 duration such as PT1H30M") from None
+        """Read an ISO 8601 duration of weeks to seconds, such as `P1DT2H` or `-PT0.5S`; raises InvalidTime."""
+        found = _ISO.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise InvalidTime(text, "not an ISO 8601 duration of weeks to seconds, such as P1DT2H or PT0.5S")
+        counts = zip(found.groups()[1:], (_WEEK, _DAY, _HOUR, _MINUTE, _SECOND), strict=True)
+        micros = round(sum(Fraction(count.replace(",", ".")) * unit for count, unit in counts if count))
+        return cls._whole(-micros if found[1] == "-" else micros)
 
     def to_timedelta(self) -> dt.timedelta:
-        """The same span as a timedelta."""
+        """The same span as a timedelta, exactly."""
         return dt.timedelta(microseconds=self._micros)
 
     def to_micros(self) -> int:
-        """The whole of it in microseconds."""
+        """All of it in microseconds, exactly."""
         return self._micros
 
     def to_millis(self) -> float:
-        """The whole of it in milliseconds."""
-        return self._micros / 1000
+        """All of it in milliseconds."""
+        return self._micros / _MILLI
 
     def total_seconds(self) -> float:
-        """The whole of it in seconds."""
+        """All of it in seconds."""
         return self._micros / _SECOND
 
     def to_iso(self) -> str:
-        """As an ISO 8601 duration in seconds, exactly."""
-        whole, micros = divmod(abs(self._micros), _SECOND)
-        fraction = f".{micros:06d}".rstrip("0") if micros else ""
-        return f"{'-' if self._micros < 0 else ''}PT{whole}{fraction}S"
+        """As ISO 8601 in days to seconds, such as `P1DT2H`, exactly; `parse` reads it back."""
+        days, times = self._spelt()
+        return f"{self._sign()}P{days}{'T' if times or not days else ''}{times or ('' if days else '0s')}".upper()
+
+    def _sign(self) -> str:
+        return "-" if self._micros < 0 else ""
+
+    def _spelt(self) -> tuple[str, str]:
+        days, left = divmod(abs(self._micros), _DAY)
+        hours, left = divmod(left, _HOUR)
+        minutes, left = divmod(left, _MINUTE)
+        seconds = f"{left // _SECOND}.{left % _SECOND:06d}".rstrip("0").rstrip(".")
+        times = ((str(hours), "h"), (str(minutes), "m"), (seconds, "s"))
+        return f"{days}d" if days else "", "".join(count + unit for count, unit in times if count != "0")
 
     @overload
     def __add__(self, other: Duration | dt.timedelta) -> Duration: ...
     @overload
     def __add__(self, other: DateTime) -> DateTime: ...
     def __add__(self, other: Any) -> Any:
-        if isinstance(other, (Duration, dt.timedelta)):
-            return Duration._make(self._micros + Duration.of(other)._micros, 1)
-        return NotImplemented  # a DateTime knows how to add a Duration
+        if not isinstance(other, (Duration, dt.timedelta)):
+            return NotImplemented  # a DateTime adds a Duration itself
+        return Duration._whole(self._micros + Duration.of(other)._micros)
 
     def __radd__(self, other: dt.timedelta) -> Duration:
-        return self + other
+        return self.__add__(other)
 
     def __sub__(self, other: Duration | dt.timedelta) -> Duration:
-        return self + -Duration.of(other)
+        if not isinstance(other, (Duration, dt.timedelta)):
+            return NotImplemented
+        return Duration._whole(self._micros - Duration.of(other)._micros)
+
+    def __rsub__(self, other: dt.timedelta) -> Duration:
+        return Duration.of(other) - self if isinstance(other, dt.timedelta) else NotImplemented
 
     def __mul__(self, factor: float) -> Duration:
-        return Duration._make(factor, self._micros)
+        return Duration._make(factor, self._micros) if _is_number(factor) else NotImplemented
 
     __rmul__ = __mul__
 
@@ -158,51 +204,62 @@ class Duration:
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, (Duration, dt.timedelta)):
             return self._micros / Duration.of(other)._micros
-        return Duration._make(self._micros / other, 1)
+        return Duration._whole(round(self._micros / _divisor(other))) if _is_number(other) else NotImplemented
 
-    def __floordiv__(self, other: Duration | dt.timedelta) -> int:
-        return self._micros // Duration.of(other)._micros
+    @overload
+    def __floordiv__(self, other: Duration | dt.timedelta) -> int: ...
+    @overload
+    def __floordiv__(self, other: float) -> Duration: ...
+    def __floordiv__(self, other: Any) -> Any:
+        if isinstance(other, (Duration, dt.timedelta)):
+            return self._micros // Duration.of(other)._micros
+        return Duration._whole(self._micros // _divisor(other)) if _is_number(other) else NotImplemented
 
     def __neg__(self) -> Duration:
-        return Duration(-self._micros)
+        return Duration._whole(-self._micros)
 
     def __abs__(self) -> Duration:
-        return Duration(abs(self._micros))
+        return Duration._whole(abs(self._micros))
 
     def __bool__(self) -> bool:
         return self._micros != 0
 
     def __str__(self) -> str:
-        left, parts = abs(self._micros), ""
-        for unit, size in _UNITS[1:]:
-            count, left = divmod(left, size)
-            parts += f"{count}{unit}" if count else ""
-        if left or not parts:
-            parts += f"{left / _SECOND:.6f}".rstrip("0").rstrip(".") + "s"
-        return ("-" if self._micros < 0 else "") + parts
+        return self._sign() + ("".join(self._spelt()) or "0s")
 
     def __repr__(self) -> str:
-        whole, rest = divmod(self._micros, _SECOND)
-        return f"Duration.micros({self._micros})" if rest else f"Duration.seconds({whole})"
+        seconds, rest = divmod(self._micros, _SECOND)
+        return f"Duration.micros({self._micros})" if rest else f"Duration.seconds({seconds})"
+
+    @classmethod
+    def _read(cls, value: Any) -> Duration:
+        try:
+            return cls.parse(value) if isinstance(value, str) else cls.of(value)
+        except InvalidTime as error:
+            raise PydanticCustomError("invalid_duration", "{message}", {"message": str(error)}) from None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        def read(value: Any) -> Duration:
-            try:
-                return cls.parse(value) if isinstance(value, str) else cls.of(value)
-            except InvalidTime as error:
-                raise ValueError(str(error)) from None
-
-        text = core_schema.no_info_after_validator_function(
-            read, core_schema.str_schema(metadata={"pydantic_js_extra": {"format": "duration"}})
-        )
         return core_schema.json_or_python_schema(
-            json_schema=text,
-            python_schema=core_schema.no_info_plain_validator_function(read),
+            json_schema=core_schema.no_info_after_validator_function(cls._read, core_schema.str_schema()),
+            python_schema=core_schema.no_info_plain_validator_function(cls._read),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 cls.to_iso, return_schema=core_schema.str_schema(), when_used="json"
             ),
         )
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "format": "duration", "examples": ["P1DT2H"]}
 
-Duration.zero = Duration(0)
+
+def _divisor(number: float) -> Fraction:
+    try:
+        return Fraction(number)
+    except (OverflowError, ValueError):
+        raise InvalidTime(number, "a duration is divided by a finite number") from None
+
+
+Duration.zero = Duration.micros(0)

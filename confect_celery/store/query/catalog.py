@@ -9,7 +9,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from confect_celery.errors import UnknownTable
 from confect_celery.store.query.filters import Resolver
-from confect_celery.store.query.system import SYSTEM_NAME, SystemTable
+from confect_celery.store.query.system import SYSTEM_NAME, SystemResolver, SystemTable
 
 __all__ = ["Catalog"]
 
@@ -25,7 +25,7 @@ class Catalog:
     def resolver(self, name: str, connection: sa.Connection) -> Resolver:
         """The table called `name`, `schema.name` for one in a schema; raises UnknownTable with names like it."""
         if name == SYSTEM_NAME:
-            return Resolver(name, self.system.table, self.system.path)
+            return SystemResolver(self.system.table)
         for metadata in (self._known, self._reflected):
             if metadata is not None and name in metadata.tables:
                 return Resolver(name, metadata.tables[name])

@@ -9,7 +9,7 @@ import datetime as dt
 import difflib
 import enum
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -46,12 +46,17 @@ class Condition:
 class Resolver:
     """Finds the columns of one table by the names its documents have."""
 
-    def __init__(
-        self, name: str, table: sa.Table, rename: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda parts: parts
-    ) -> None:
+    def __init__(self, name: str, table: sa.Table) -> None:
         self.name = name
         self.table = table
-        self._rename = rename
+
+    def renamed(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Where the field of that path is kept."""
+        return parts
+
+    def implied(self, field: Field, value: object) -> list[sa.ColumnElement[bool]]:
+        """What else holds of a row whose `field` equals `value`, said to the database so that it may use an index."""
+        return []
 
     def field(self, path: FieldPath) -> Field:
         """The field at a dotted path, or at a tuple of names where a key holds a dot itself.
@@ -59,7 +64,7 @@ class Resolver:
         Raises UnknownField, and InvalidFilter for a path into a column that is not JSON.
         """
         parts = tuple(path.split(".")) if isinstance(path, str) else tuple(path)
-        first, *inner = self._rename(parts)
+        first, *inner = self.renamed(parts)
         column = self.table.columns.get(first)
         if column is None:
             raise UnknownField(self.name, first, difflib.get_close_matches(first, list(self.table.columns.keys()), 3))
@@ -90,7 +95,7 @@ class Filter:
         field, value = self._sides(left, right)
         if value is None:
             return Condition(self._absent(field))
-        return Condition(sa.func.coalesce(self._compare(field, value, "eq"), sa.false()))
+        return Condition(sa.and_(self._compare(field, value, "eq"), *self._resolver.implied(field, value)))
 
     def neq(self, left: object, right: object) -> Condition:
         """They differ; an absent value differs from every other."""
@@ -126,7 +131,8 @@ class Filter:
 
     def not_(self, condition: Condition) -> Condition:
         """It does not hold."""
-        return Condition(sa.not_(self._clause(condition)))
+        # Where a value is absent a comparison is NULL: it does not hold, so its opposite does.
+        return Condition(sa.not_(sa.func.coalesce(self._clause(condition), sa.false())))
 
     # -- how
 
@@ -151,7 +157,7 @@ class Filter:
         plain = to_column(value, None, self._dialect)
         if not isinstance(value, Field) and (isinstance(plain, bool) or not isinstance(plain, _ORDERED)):
             raise InvalidFilter(f"{value!r} has no order to compare by.")
-        return Condition(sa.func.coalesce(self._compare(field, value, operator), sa.false()))
+        return Condition(self._compare(field, value, operator))
 
     def _compare(self, field: Field, value: Any, operator: str) -> sa.ColumnElement[bool]:
         if isinstance(value, Field):

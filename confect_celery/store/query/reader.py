@@ -144,8 +144,12 @@ class Query(Generic[Row]):
         column, direction = self._sort()
         turned = [column.desc() if direction == "desc" else column.asc()]
         turned += [key.desc() if direction == "desc" else key.asc() for key in keys if key is not column]
-        # Not every database knows NULLS LAST, so it is spelt out.
-        return statement.order_by(column.is_(None), *turned)
+        if self._by[0].path or self._by[0].column.nullable:
+            if self._dialect not in ("mysql", "mariadb"):
+                turned[0] = turned[0].nulls_last()
+            else:  # these do not know NULLS LAST
+                turned.insert(0, column.is_(None).asc())
+        return statement.order_by(*turned)
 
     def _rows(self, statement: sa.Select[Any]) -> list[Row]:
         return [self._convert(row) for row in self._connection.execute(statement)]

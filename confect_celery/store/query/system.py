@@ -6,11 +6,32 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from confect_celery.store.query.filters import Field, Resolver
 from confect_celery.store.row import ErrorInfo, ScheduledFunction, ScheduledFunctionId, State, StateKind
 
-__all__ = ["SYSTEM_NAME", "SystemTable"]
+__all__ = ["SYSTEM_NAME", "SystemResolver", "SystemTable"]
 
 SYSTEM_NAME = "_scheduled_functions"
+
+
+class SystemResolver(Resolver):
+    """The fields of a `ScheduledFunction`: `state.kind` is the column `state`, `state.error` the column `error`."""
+
+    def __init__(self, table: sa.Table) -> None:
+        super().__init__(SYSTEM_NAME, table)
+
+    def renamed(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Where the field of that path is kept."""
+        if parts[:2] == ("state", "kind"):
+            return ("state", *parts[2:])
+        if parts[:2] == ("state", "error"):
+            return parts[1:]
+        return parts
+
+    def implied(self, field: Field, value: object) -> list[sa.ColumnElement[bool]]:
+        """Pending and running rows are those of the partial index: terminal ones need not be looked at."""
+        live = field.column is self.table.c.state and value in (StateKind.PENDING, StateKind.IN_PROGRESS)
+        return [self.table.c.next_at.is_not(None)] if live else []
 
 
 class SystemTable:
@@ -18,14 +39,6 @@ class SystemTable:
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table
-
-    def path(self, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """Where a field of a `ScheduledFunction` is kept: `state.kind` is the column `state`, `state.error` `error`."""
-        if parts[:2] == ("state", "kind"):
-            return ("state", *parts[2:])
-        if parts[:2] == ("state", "error"):
-            return parts[1:]
-        return parts
 
     def to_scheduled_function(self, row: sa.Row[Any]) -> ScheduledFunction:
         """A row of all the table's columns as a value."""

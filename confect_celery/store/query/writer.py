@@ -79,7 +79,7 @@ class TableWriter(TableReader[Row]):
 
 @dataclass(frozen=True)
 class SystemTableWriter(TableReader[ScheduledFunction]):
-    """`_scheduled_functions` for a writer: read it as any table; all there is to do to it is to delete, which cancels."""
+    """`_scheduled_functions` for a writer: read it as any table; one may only delete, which cancels."""
 
     _cancel: Callable[[str], bool] = field(default=lambda _: False)
 
