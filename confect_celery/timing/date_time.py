@@ -27,8 +27,8 @@ __all__ = ["DateTime", "Disambiguate"]
 Disambiguate = Literal["compatible", "earlier", "later", "reject"]
 """Which instant a wall time means that a change of the clocks skips or repeats (as in ECMAScript's Temporal).
 
-`earlier` and `later` are the two readings; of a skipped time the later one is shifted forward by the gap, the earlier
-one back. `compatible` takes the later of a skipped time, the earlier of a repeated one. `reject` raises NonexistentTime.
+`earlier` and `later` are the two readings: of a skipped time, it shifted back or forward by the gap. `compatible` is
+the later one of a skipped time, the earlier one of a repeated time. `reject` raises NonexistentTime.
 """
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

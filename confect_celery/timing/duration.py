@@ -123,7 +123,7 @@ class Duration:
 
     @classmethod
     def of(cls, value: dt.timedelta | Duration) -> Duration:
-        """A timedelta as a Duration, a Duration as it is. Anything else, a bare number above all, raises InvalidTime."""
+        """A timedelta as a Duration, or a Duration as it is; anything else, such as a bare number, raises InvalidTime."""
         if isinstance(value, Duration):
             return value
         if isinstance(value, dt.timedelta):

@@ -1,0 +1,40 @@
+"""Every example that is shown runs: those of the docstrings, and those of the README."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import confect_celery
+from tests.support.processes import ROOT
+
+MODULES = [m.name for m in pkgutil.walk_packages(confect_celery.__path__, "confect_celery.")]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings(module: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+    assert failed == 0
+
+
+def test_there_are_examples_at_all() -> None:
+    found = [m for m in MODULES if doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(m))]
+    assert found
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_the_python_of_a_page_runs_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the embedded default writes its file where it stands
+    text = (ROOT / page).read_text()
+    blocks = BLOCK.findall(text)
+    assert blocks
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for block in blocks:
+        line = text[: text.index(block)].count("\n")
+        exec(compile("\n" * line + block, str(ROOT / page), "exec"), namespace)  # the README is ours
