@@ -68,7 +68,11 @@ class Services:
         try:
             wanted = ref.signature.services
         except NameError as error:
-            raise ServiceError(ref.name, None, f"an annotation cannot be resolved: {error}.") from None
+            raise ServiceError(
+                ref.name,
+                None,
+                f"an annotation cannot be resolved: {error}. What it names must be in the function's module.",
+            ) from None
         for parameter, service in wanted.items():
             self._check_one(ref, parameter, service, ())
 
@@ -82,7 +86,9 @@ class Services:
         if ref.kind not in provider.kinds:
             may = " and ".join(sorted(provider.kinds))
             raise ServiceError(
-                ref.name, parameter, f"a {ref.kind} may not have {_name(service)}, which is for {may} functions only."
+                ref.name,
+                parameter,
+                f"{ref.kind} functions may not have {_name(service)}, which is for {may} functions only.",
             )
         if service in above:
             chain = " → ".join(_name(each) for each in (*above, service))

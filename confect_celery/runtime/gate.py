@@ -66,8 +66,7 @@ class Invoker(Protocol):
 
 
 class _Early(Exception):
-    def __init__(self, wait: Duration) -> None:
-        self.wait = wait
+    """Its time is further off than any worker may hold it."""
 
 
 class _NotOurs(Exception):
@@ -104,10 +103,12 @@ class Gate:
 
     def _wait_until_due(self, row: Pending) -> None:
         # Clocks of hosts differ by a little, and a message may be published a moment ahead: wait for that moment.
-        while (wait := row.scheduled_time - self._clock.now()) > Duration.zero:
-            if wait > self._settings.horizon:
-                raise _Early(wait)
-            time.sleep(wait.total_seconds())
+        longest = self._settings.horizon.total_seconds()
+        give_up_at = time.monotonic() + longest
+        while (wait := (row.scheduled_time - self._clock.now()).total_seconds()) > 0:
+            if time.monotonic() + wait > give_up_at:
+                raise _Early
+            time.sleep(wait)
 
     def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
         rows, database = self._store.rows, self._store.database

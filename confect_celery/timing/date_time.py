@@ -8,17 +8,15 @@ import functools
 import re
 import time
 import zoneinfo
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, final, get_args, overload
 
-from pydantic_core import PydanticCustomError, core_schema
-
-from confect_celery.errors import InvalidTime, NaiveDateTime, NonexistentTime, TimeError
-from confect_celery.timing.duration import Duration
+from confect_celery.errors import InvalidTime, NaiveDateTime, NonexistentTime
+from confect_celery.timing.duration import Duration, Micros
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic import GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
     from confect_celery.timing.clock import Clock
 
@@ -58,8 +56,7 @@ def _fixed(value: dt.datetime) -> tuple[str, dt.tzinfo]:
 
 
 @final
-@dataclass(frozen=True, slots=True, order=True, repr=False, init=False)
-class DateTime:
+class DateTime(Micros):
     """An instant, exact to the microsecond, and the zone it is seen in: UTC unless said otherwise.
 
     Equality, order and hash go by the instant alone. None is naive, and none lies outside the years 1 to 9999: a
@@ -72,8 +69,8 @@ class DateTime:
     '2026-03-29T09:00:00+02:00[Europe/Paris]'
     """
 
-    _micros: int
-    _zone: str = field(compare=False)
+    __slots__ = ("_zone",)
+    _zone: str
 
     def __init__(self) -> None:
         raise InvalidTime("DateTime()", "use DateTime.now(), DateTime.parse('…Z') or DateTime.of(datetime)")
@@ -328,26 +325,10 @@ class DateTime:
     def __repr__(self) -> str:
         return f"DateTime.parse({self.to_iso()!r})"
 
-    @classmethod
-    def _read(cls, value: Any) -> DateTime:
-        try:
-            return cls.parse(value) if isinstance(value, str) else cls.of(value)
-        except TimeError as error:
-            raise PydanticCustomError("invalid_time", "{message}", {"message": str(error)}) from None
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DateTime._make, (self._micros, self._zone)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.json_or_python_schema(
-            json_schema=core_schema.no_info_after_validator_function(cls._read, core_schema.str_schema()),
-            python_schema=core_schema.no_info_plain_validator_function(cls._read),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                cls.to_iso, return_schema=core_schema.str_schema(), when_used="json"
-            ),
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         examples = ["2026-03-08T12:00:00Z", "2026-03-08T09:00:00+01:00[Europe/Paris]"]
         return {"type": "string", "format": "date-time", "examples": examples}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, TypeGuard, final, overload
 
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, SchemaSerializer, core_schema
 
-from confect_celery.errors import InvalidTime
+from confect_celery.errors import InvalidTime, TimeError
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -42,9 +42,83 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+class Micros(ABC):
+    """What Duration and DateTime share: frozen, ordered and hashed by their microseconds, read and written by pydantic.
+
+    No dataclass, because pydantic writes a dataclass whose type it was not told as a dict of its fields.
+    """
+
+    __slots__ = ("_micros",)
+    _micros: int
+    __pydantic_serializer__: ClassVar[SchemaSerializer]
+
+    def __init_subclass__(cls) -> None:
+        # Where pydantic looks when it was not told the type: inside a plain dict that goes to a JSON column.
+        cls.__pydantic_serializer__ = SchemaSerializer(core_schema.any_schema(serialization=cls._write()))
+
+    if not TYPE_CHECKING:  # a checker that saw these would let any attribute be set
+
+        def __setattr__(self, name: str, value: object) -> NoReturn:
+            raise AttributeError(f"a {type(self).__name__} never changes: make another one")
+
+        def __delattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"a {type(self).__name__} never changes: make another one")
+
+    def __eq__(self, other: object) -> bool:
+        return self._micros == other._micros if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._micros)
+
+    def __lt__(self, other: Self) -> bool:
+        return self._micros < other._micros if isinstance(other, type(self)) else NotImplemented
+
+    def __le__(self, other: Self) -> bool:
+        return self._micros <= other._micros if isinstance(other, type(self)) else NotImplemented
+
+    def __gt__(self, other: Self) -> bool:
+        return self._micros > other._micros if isinstance(other, type(self)) else NotImplemented
+
+    def __ge__(self, other: Self) -> bool:
+        return self._micros >= other._micros if isinstance(other, type(self)) else NotImplemented
+
+    @classmethod
+    @abstractmethod
+    def of(cls, value: Any) -> Self: ...
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, text: str) -> Self: ...
+
+    @abstractmethod
+    def to_iso(self) -> str: ...
+
+    @classmethod
+    def _read(cls, value: Any) -> Self:
+        try:
+            return cls.parse(value) if isinstance(value, str) else cls.of(value)
+        except TimeError as error:
+            # Without the value: arguments may be private, and what pydantic says of them is stored and logged.
+            reason = error.reason if isinstance(error, InvalidTime) else "it has no time zone; end it in Z or an offset"
+            raise PydanticCustomError("invalid_time", "{reason}", {"reason": reason}) from None
+
+    @classmethod
+    def _write(cls) -> core_schema.PlainSerializerFunctionSerSchema:
+        return core_schema.plain_serializer_function_ser_schema(
+            cls.to_iso, return_schema=core_schema.str_schema(), when_used="json"
+        )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_after_validator_function(cls._read, core_schema.str_schema()),
+            python_schema=core_schema.no_info_plain_validator_function(cls._read),
+            serialization=cls._write(),
+        )
+
+
 @final
-@dataclass(frozen=True, slots=True, order=True, repr=False, init=False)
-class Duration:
+class Duration(Micros):
     """A span of time, exact to the microsecond, positive or negative; made from a number and its unit, or a timedelta.
 
     Fractions of a microsecond are rounded to the nearest. Whatever is not finite, or longer than a timedelta can be
@@ -58,7 +132,7 @@ class Duration:
     True
     """
 
-    _micros: int
+    __slots__ = ()
     zero: ClassVar[Duration]
     """No time at all."""
 
@@ -123,7 +197,7 @@ class Duration:
 
     @classmethod
     def of(cls, value: dt.timedelta | Duration) -> Duration:
-        """A timedelta as a Duration, or a Duration as it is; anything else, such as a bare number, raises InvalidTime."""
+        """A timedelta as a Duration, or a Duration as it is; anything else, even a bare number, raises InvalidTime."""
         if isinstance(value, Duration):
             return value
         if isinstance(value, dt.timedelta):
@@ -231,22 +305,8 @@ class Duration:
         seconds, rest = divmod(self._micros, _SECOND)
         return f"Duration.micros({self._micros})" if rest else f"Duration.seconds({seconds})"
 
-    @classmethod
-    def _read(cls, value: Any) -> Duration:
-        try:
-            return cls.parse(value) if isinstance(value, str) else cls.of(value)
-        except InvalidTime as error:
-            raise PydanticCustomError("invalid_duration", "{message}", {"message": str(error)}) from None
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.json_or_python_schema(
-            json_schema=core_schema.no_info_after_validator_function(cls._read, core_schema.str_schema()),
-            python_schema=core_schema.no_info_plain_validator_function(cls._read),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                cls.to_iso, return_schema=core_schema.str_schema(), when_used="json"
-            ),
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Duration.micros, (self._micros,)
 
     @classmethod
     def __get_pydantic_json_schema__(

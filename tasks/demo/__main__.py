@@ -1,0 +1,92 @@
+"""`python -m tasks.demo`: the play, and the verdict.
+
+Exit codes: 0 when everything ended as it should, 1 when not, 128 + n when signal n ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from confect_celery import ScheduledFunction
+from tasks.demo.expectations import problems
+from tasks.demo.ledger import look
+from tasks.demo.processes import Died
+from tasks.demo.stage import Interrupted, LiveStage
+from tasks.demo.story import Story
+from tasks.demo.view import View
+
+_LONGEST_SECONDS: Final = 52.0
+"""What has not ended after that long is told as a problem."""
+
+
+def main() -> int:
+    """Run the demo; gives back its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.demo", description="The reference shop, live.")
+    parser.add_argument("--files", action="store_true", help="use a folder as the broker even where Valkey is there")
+    files = parser.parse_args().files
+    directory = Path(tempfile.mkdtemp(prefix="confect-demo-"))
+    view = View()
+    stage = LiveStage(directory, view, files=files)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stage.on_signal)
+    code = 1
+    try:
+        with view:
+            wrong = _play(stage, view)
+        code = 1 if wrong else 0
+        for problem in wrong:
+            view.say(problem, "red")
+        if wrong:
+            view.say(f"{len(wrong)} things are not as they should be.", "bold red")
+        else:
+            view.say("Every row ended as it should: nothing lost, nothing doubled.", "bold green")
+    except Interrupted as interrupted:
+        code = 128 + interrupted.args[0]
+        view.say(f"Interrupted by {signal.Signals(interrupted.args[0]).name}.", "yellow")
+    except Died as error:
+        view.say(str(error), "red")
+    finally:
+        stage.close()
+        if code == 1:
+            view.say(f"The logs and the database are kept in {directory}", "red")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return code
+
+
+def _play(stage: LiveStage, view: View) -> list[str]:
+    end = time.monotonic() + _LONGEST_SECONDS
+    if not stage.open():
+        return ["The broker or the worker did not start in time."]
+    story = Story(stage, view)
+    for condition in story.tell():
+        if not stage.until(condition, end - time.monotonic()):
+            break
+
+    def wrong() -> list[str]:
+        return problems(story.expected, look(view.names, stage.worker_logs()))
+
+    stage.until(lambda: not wrong(), end - time.monotonic())
+    # Once more when the worker has ended: by now a duplicate would have shown itself.
+    stage.stop_worker()
+    found = look(view.names, stage.worker_logs())
+    view.table("_scheduled_functions after", found.rows, _notes(story, found.rows))
+    return problems(story.expected, found)
+
+
+def _notes(story: Story, rows: list[ScheduledFunction]) -> dict[str, str]:
+    if story.down is None:
+        return {}
+    killed, ready = story.down
+    return {row.id: "due while no worker was there" for row in rows if killed <= row.scheduled_time <= ready}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Every transition from every state: it happens exactly where the table of transitions allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from confect_celery import DateTime, Duration
+from confect_celery.store import TRANSITIONS, NewRow, StateKind, Store, new_id
+
+NOW = DateTime.parse("2030-01-01T00:00:00.123456Z")
+SECOND = Duration.seconds(1)
+ERROR = {"tag": "Broken", "message": "it broke"}
+Step = Callable[[Store, sa.Connection, str, int], object]
+
+STEPS: dict[str, Step] = {
+    "succeed_pending": lambda s, c, id, n: s.rows.succeed_pending(c, id, n, NOW),
+    "fail_pending": lambda s, c, id, n: s.rows.fail_pending(c, id, n, NOW, ERROR),
+    "start": lambda s, c, id, n: s.rows.start(c, id, n, NOW + SECOND),
+    "succeed_running": lambda s, c, id, n: s.rows.succeed_running(c, id, n, NOW),
+    "fail_running": lambda s, c, id, n: s.rows.fail_running(c, id, n, NOW, ERROR),
+    "retry": lambda s, c, id, n: s.rows.retry(c, id, n, NOW + SECOND),
+    "reschedule": lambda s, c, id, n: s.rows.reschedule(c, id, NOW + SECOND, NOW + SECOND, None),
+    "postpone": lambda s, c, id, n: s.rows.postpone(c, id, n, NOW + SECOND),
+    "cancel": lambda s, c, id, n: s.rows.cancel(c, id, NOW),
+    "hand_over": lambda s, c, id, n: [
+        d for d in s.rows.claim_due(c, now=NOW, ahead=NOW, redelivery=SECOND, batch=10) if d.id == id
+    ],
+    "lose": lambda s, c, id, n: s.rows.lose(c, id, n, NOW + SECOND),
+    "bury": lambda s, c, id, n: id in s.rows.bury(c, NOW, ERROR, 10),
+}
+EDGE_OF = {"lose": "postpone", "bury": "fail_running"}
+
+
+def a_row(store: Store, connection: sa.Connection, kind: StateKind, due: DateTime = NOW) -> tuple[str, int]:
+    """A row in this state, reached by the transitions themselves; and its attempt."""
+    row = NewRow(new_id(NOW), "internal/t/f", "action", {"a": 1}, due, NOW, due)
+    born = StateKind.CANCELED if kind is StateKind.CANCELED else StateKind.PENDING
+    store.rows.insert(connection, [row], delivered_until={}, born=born)
+    if kind is StateKind.IN_PROGRESS:
+        assert store.rows.start(connection, row.id, 0, NOW)
+        return row.id, 1
+    if kind is StateKind.SUCCESS:
+        assert store.rows.succeed_pending(connection, row.id, 0, NOW)
+    if kind is StateKind.FAILED:
+        assert store.rows.fail_pending(connection, row.id, 0, NOW, ERROR)
+    return row.id, 0
+
+
+def test_every_transition_has_a_step_here() -> None:
+    assert {EDGE_OF.get(name, name) for name in STEPS} == TRANSITIONS.keys() - {"schedule", "bear_canceled"}
+
+
+@pytest.mark.parametrize("kind", StateKind)
+@pytest.mark.parametrize("name", STEPS)
+def test_a_transition_leaves_only_the_states_it_names(store: Store, name: str, kind: StateKind) -> None:
+    transition = TRANSITIONS[EDGE_OF.get(name, name)]
+    with store.database.transaction() as t:
+        id, attempt = a_row(store, t.connection, kind)
+        before = store.rows.get(t.connection, id)
+        happened = bool(STEPS[name](store, t.connection, id, attempt))
+        after = store.rows.get(t.connection, id)
+    assert before is not None and after is not None
+    assert happened == (kind in transition.leaves)
+    if not happened:
+        assert after == before
+        return
+    assert after.state.kind is transition.enters
+    # next_at is set if and only if the row is live, completed_time if and only if it is not.
+    assert (after.next_at is None) == after.state.kind.terminal == (after.completed_time is not None)
+    assert (after.state.error is not None) == (after.state.kind is StateKind.FAILED)
+    assert after.attempt > before.attempt or transition.enters.terminal or name == "hand_over"
+
+
+@pytest.mark.parametrize("name", [n for n in STEPS if n not in ("reschedule", "cancel", "hand_over", "bury")])
+@pytest.mark.parametrize("kind", [StateKind.PENDING, StateKind.IN_PROGRESS])
+def test_an_older_attempt_changes_nothing(store: Store, name: str, kind: StateKind) -> None:
+    with store.database.transaction() as t:
+        id, attempt = a_row(store, t.connection, kind)
+        before = store.rows.get(t.connection, id)
+        for stale in (attempt - 1, attempt + 1):
+            assert not STEPS[name](store, t.connection, id, stale)
+        assert store.rows.get(t.connection, id) == before
+
+
+@pytest.mark.parametrize("name", [n for n in STEPS if n not in ("hand_over", "bury")])
+def test_an_unknown_id_changes_nothing(store: Store, name: str) -> None:
+    with store.database.transaction() as t:
+        assert not STEPS[name](store, t.connection, "no-such-row", 0)
+
+
+def test_times_keep_their_microseconds_and_utc(store: Store) -> None:
+    paris = DateTime.parse("2030-06-01T12:00:00.000001+02:00[Europe/Paris]")
+    with store.database.transaction() as t:
+        id, _ = a_row(store, t.connection, StateKind.PENDING, paris)
+    with store.database.snapshot() as c:
+        row = store.rows.get(c, id)
+    assert row is not None
+    assert str(row.scheduled_time) == "2030-06-01T10:00:00.000001Z"
+    assert row.creation_time == NOW
+
+
+def test_unicode_and_nesting_in_args_come_back_as_they_went(store: Store) -> None:
+    args = {"名前": 'Zoë "quoted" \\ 🦉', "deep": [{"a": [1, 2.5, None, True, {"": "empty key"}]}], "null": None}
+    row = NewRow(new_id(NOW), "internal/t/f", "mutation", args, NOW, NOW, NOW, {"queue": "é"})
+    with store.database.transaction() as t:
+        store.rows.insert(t.connection, [row], delivered_until={}, born=StateKind.PENDING)
+        found = store.rows.get(t.connection, row.id)
+    assert found is not None and found.args == args and found.options == {"queue": "é"}
+
+
+def test_a_lost_message_waits_twice_as_long_each_time(store: Store) -> None:
+    waits, now = [], NOW
+    with store.database.transaction() as t:
+        id, _ = a_row(store, t.connection, StateKind.PENDING)
+        for _ in range(9):
+            (d,) = store.rows.claim_due(t.connection, now=now, ahead=now, redelivery=SECOND, batch=10)
+            row = store.rows.get(t.connection, d.id)
+            assert row is not None and row.next_at is not None and row.id == id
+            waits.append((row.next_at - now).total_seconds())
+            assert not store.rows.any_due(t.connection, now=now, ahead=now + Duration.hours(9)), "taken ahead again"
+            now = row.next_at
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_due_rows_come_in_order_of_time_and_in_batches(store: Store) -> None:
+    with store.database.transaction() as t:
+        ids = [a_row(store, t.connection, StateKind.PENDING, NOW - SECOND * n)[0] for n in range(5)]
+        a_row(store, t.connection, StateKind.PENDING, NOW + Duration.micros(1))
+        taken = []
+        while batch := store.rows.claim_due(t.connection, now=NOW, ahead=NOW, redelivery=SECOND, batch=2):
+            assert len(batch) <= 2
+            taken += [d.id for d in batch]
+    assert taken == ids[::-1]
+
+
+def test_prune_takes_old_terminal_rows_only_and_walks_on(store: Store) -> None:
+    old, recent = NOW - Duration.days(8), NOW - Duration.days(1)
+    with store.database.transaction() as t:
+        gone, kept = [], []
+        for n in range(30):
+            created = old + SECOND * n
+            row = NewRow(new_id(created), "internal/t/f", "action", {}, created, created, created)
+            store.rows.insert(t.connection, [row], delivered_until={}, born=StateKind.PENDING)
+            if n % 3 == 0:
+                store.rows.succeed_pending(t.connection, row.id, 0, created)
+                gone.append(row.id)
+            elif n % 3 == 1:
+                store.rows.succeed_pending(t.connection, row.id, 0, recent)  # created long ago, ended yesterday
+                kept.append(row.id)
+            else:
+                kept.append(row.id)  # still pending
+        after: str | None = ""
+        total, steps = 0, 0
+        while after is not None:
+            count, after = store.rows.prune(t.connection, after=after, oldest=NOW - Duration.days(7), batch=7)
+            total, steps = total + count, steps + 1
+        assert (total, steps) == (10, 5)
+        assert all(store.rows.get(t.connection, id) is None for id in gone)
+        assert all(store.rows.get(t.connection, id) is not None for id in kept)
+
+
+def test_the_due_query_uses_the_partial_index(store: Store) -> None:
+    if store.database.url.get_backend_name() != "sqlite":
+        pytest.skip("SQLite's plan is looked at here")
+    with store.database.snapshot() as c:
+        parameters = {"now": NOW, "ahead": NOW, "batch": 10}
+        compiled = store.rows._pick_due.compile(c.engine)
+        values = [str({**compiled.params, **parameters}[name]) for name in compiled.positiontup or []]
+        plan = c.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", tuple(values)).all()
+    text = " ".join(str(row) for row in plan)
+    assert "USING INDEX ix_scheduled_functions_next (next_at<?)" in text, text
+    assert "TEMP B-TREE" not in text, text
