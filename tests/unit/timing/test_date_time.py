@@ -35,11 +35,16 @@ ZONES = [
 zones = st.sampled_from(ZONES)
 choices = st.sampled_from(get_args(Disambiguate))
 walls = st.datetimes(dt.datetime(1890, 1, 1), dt.datetime(2100, 1, 1))  # noqa: DTZ001
-instants = st.datetimes(
-    dt.datetime(1, 1, 3),  # noqa: DTZ001
-    dt.datetime(9999, 12, 29),  # noqa: DTZ001
-    timezones=st.just(dt.UTC),
-).map(DateTime.of)
+
+
+def between(first: dt.date, last: dt.date) -> st.SearchStrategy[DateTime]:
+    """Instants between two days, in UTC."""
+    low, high = (dt.datetime(day.year, day.month, day.day) for day in (first, last))  # noqa: DTZ001
+    return st.datetimes(low, high, timezones=st.just(dt.UTC)).map(DateTime.of)
+
+
+# In every zone at once: two days off the ends of the calendar.
+instants = between(dt.date(1, 1, 3), dt.date(9999, 12, 29))
 times = st.builds(DateTime.in_zone, instants, zones)
 spans = st.timedeltas(dt.timedelta(days=-40_000), dt.timedelta(days=40_000))
 
@@ -131,13 +136,11 @@ def test_an_unknown_zone_is_named(zone: Any) -> None:
     for make in (
         lambda: parse("2026-01-01T00:00Z").in_zone(zone),
         lambda: DateTime.from_parts(2026, 1, 1, zone=zone),
-        lambda: parse("2026-01-01T00:00Z") if zone is None else DateTime.now(zone),
+        lambda: parse(f"2026-01-01T00:00Z[{zone or '?'}]"),
     ):
-        if zone is None and make is not None:
-            continue
         with pytest.raises(InvalidTime) as caught:
             make()
-        assert caught.value.value == str(zone)
+        assert caught.value.value in (str(zone), "?")
 
 
 # -- out of datetimes and numbers
@@ -258,7 +261,7 @@ def test_the_same_instant_in_two_zones_is_equal(when: DateTime, one: str, other:
 
 
 @given(
-    st.builds(DateTime.of, st.datetimes(dt.datetime(200, 1, 1), dt.datetime(9800, 1, 1), timezones=st.just(dt.UTC))),
+    between(dt.date(200, 1, 1), dt.date(9800, 1, 1)),
     zones,
     spans,
 )
@@ -346,7 +349,8 @@ def test_every_choice_at_known_changes(zone: str, parts: Any, earlier: str, late
 @pytest.mark.parametrize(
     ("zone", "around"),
     [("Europe/Paris", ((2026, 3, 29, 1, 59, 59), (2026, 3, 29, 3), (2026, 10, 25, 1, 59, 59), (2026, 10, 25, 3))),
-     ("Australia/Lord_Howe", ((2026, 10, 4, 1, 59, 59), (2026, 10, 4, 2, 30), (2026, 4, 5, 1, 29, 59), (2026, 4, 5, 2)))],
+     ("Australia/Lord_Howe", ((2026, 10, 4, 1, 59, 59), (2026, 10, 4, 2, 30), (2026, 4, 5, 1, 29, 59))),
+     ("Australia/Lord_Howe", ((2026, 4, 5, 2),))],
 )  # fmt: skip
 def test_just_beside_a_change_nothing_is_ambiguous(zone: str, around: Any) -> None:
     for parts in around:
@@ -456,7 +460,7 @@ def test_parts_out_of_range_are_refused(parts: Any) -> None:
         ("2026-10-24T02:30:00+02:00[Europe/Paris]", {"days": 1}, "2026-10-25T02:30:00+02:00[Europe/Paris]"),
         # In the second pass of a repeated hour it stays there.
         ("2026-10-25T02:30:00+01:00[Europe/Paris]", {"minutes": 1}, "2026-10-25T02:31:00+01:00[Europe/Paris]"),
-        ("2026-10-25T02:30:00+01:00[Europe/Paris]", {"days": -7, "weeks": 1}, "2026-10-25T02:30:00+01:00[Europe/Paris]"),
+        ("2026-10-25T02:30+01:00[Europe/Paris]", {"days": -7, "weeks": 1}, "2026-10-25T02:30:00+01:00[Europe/Paris]"),
     ],
 )  # fmt: skip
 def test_adding_by_the_calendar(start: str, add: dict[str, Any], expected: str) -> None:
@@ -481,7 +485,7 @@ def test_half_a_calendar_unit_is_refused(part: str) -> None:
 
 
 @given(
-    st.builds(DateTime.of, st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))),
+    between(dt.date(1900, 1, 1), dt.date(2100, 1, 1)),
     zones,
     st.integers(-3000, 3000),
     st.integers(-3000, 3000),

@@ -47,10 +47,15 @@ def test_a_unit_is_rounded_to_the_nearest_microsecond(
 
 
 @pytest.mark.parametrize("make", UNITS)
-@pytest.mark.parametrize("count", [float("inf"), float("-inf"), float("nan"), 1e300, 10**30, 10**5000, True, "1", None])
+@pytest.mark.parametrize("count", [float("inf"), float("-inf"), float("nan"), 1e300, 10**30, True, "1", None])
 def test_what_is_no_finite_number_of_units_is_refused(make: Callable[[Any], Duration], count: Any) -> None:
     with pytest.raises(InvalidTime):
         make(count)
+
+
+def test_a_number_too_long_to_print_is_refused_too() -> None:
+    with pytest.raises(InvalidTime, match="about 1e5010 microseconds"):
+        Duration.days(10**5000)
 
 
 @pytest.mark.parametrize("value", [30, 1.5, True, "30", "PT30S", None, dt.time(1), Duration])
