@@ -186,7 +186,14 @@ class _Parts:
     @cached_property
     def store(self) -> Store:
         settings = self.settings
-        return Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
+        store = Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
+        clock = self.clock
+        if isinstance(clock, SystemClock):
+            # Hosts whose clocks differ agree on what is due: each goes by the database's.
+            store.database.on_first_use(
+                lambda connection: clock.adjust(store.database.dialect.clock_offset(connection))
+            )
+        return store
 
     @cached_property
     def publish(self) -> Callable[[Delivery], object]:

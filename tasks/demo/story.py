@@ -7,7 +7,7 @@ screen fresh and the processes watched.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from confect_celery import DateTime, Duration, ScheduledFunction, StateKind
@@ -52,15 +52,15 @@ class Story:
 
     def __init__(self, stage: Stage, view: View) -> None:
         self.expected = Expectations()
-        self.down: tuple[DateTime, DateTime] | None = None
-        """From when until when there was no worker."""
         self._stage, self._view = stage, view
         self._began = time.monotonic()
         self._ids: dict[str, str] = {}
+        self._down: tuple[DateTime, DateTime] | None = None
 
     def tell(self) -> Iterator[Condition]:
         """From the first registration to the last."""
-        self._register("Anna"), self._register("Ben")
+        self._register("Anna")
+        self._register("Ben")
         self._start_trial("Anna")
         self._order_while_payments_are_down()
         self._reports("Anna")
@@ -70,8 +70,9 @@ class Story:
         yield self._at(4.6)
         yield from self._webhooks()
         yield self._at(7.6)
-        self._register("Eve"), self._register("Finn")
-        yield self._at(8.9)
+        self._register("Eve")
+        self._register("Finn")
+        yield self._at(9.2)
         yield from self._outage()
         yield self._at(18)
         yield from self._sessions()
@@ -79,6 +80,13 @@ class Story:
         self._nested_arguments()
         yield self._at(25.5)
         self._view.say("Still to come: the sixth and last attempt at the payment, and the end of Anna's trial.")
+
+    def waited(self, rows: Iterable[ScheduledFunction]) -> frozenset[str]:
+        """The ids of the rows that were due while there was no worker."""
+        if self._down is None:
+            return frozenset()
+        killed, ready = self._down
+        return frozenset(row.id for row in rows if killed <= row.scheduled_time <= ready)
 
     # -- who does what
 
@@ -167,10 +175,10 @@ class Story:
         self._view.say("A webhook arrives as well; its message waits in the broker.")
         self._receive_payment("evt-3")
         yield self._in(1.2)
-        self._view.say("The worker is started again.", "bold red")
+        self._say_loud("The worker is started again.")
         yield self._stage.start_worker()
         self._view.say("It is ready. What the dead worker held counts as lost, and is published again from its row.")
-        self.down = began, DateTime.now()
+        self._down = began, DateTime.now()
 
     def _sessions(self) -> Iterator[Condition]:
         self._view.say("Anna and Ben log in. A session is deleted at the moment it expires, after 8 h.")
@@ -197,6 +205,9 @@ class Story:
         self._name(task_id, "the task")
         self.expected.facts["The task: done, priority, metadata"] = (True, "high", {"source": "phone"})
         self._expect_row(Expected("The task", nested.process.name, SUCCESS), "task_id", task_id)
+
+    def _say_loud(self, text: str) -> None:
+        self._view.say(text, "bold magenta")
 
     # -- what is expected
 

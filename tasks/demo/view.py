@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from confect_celery import DateTime, Duration, ScheduledFunction, StateKind
 
-__all__ = ["View"]
+__all__ = ["View", "lag_of"]
 
 _STYLES: Final[Mapping[StateKind, tuple[str, str]]] = {
     StateKind.PENDING: ("…", "cyan"),
@@ -26,7 +27,7 @@ _STYLES: Final[Mapping[StateKind, tuple[str, str]]] = {
     StateKind.CANCELED: ("–", "yellow"),
 }
 _FAR: Final = Duration.hours(1)
-_PLAIN_WIDTH: Final = 132
+_PLAIN_WIDTH: Final = 150
 """Where no terminal tells a width."""
 
 
@@ -79,30 +80,47 @@ class View:
         words = [f"    {sign} {kind:8} {_short(row.name)}", self.about(row)]
         if kind is StateKind.PENDING:
             words.append(("moved, now " if moved else "") + "due " + _left(row.scheduled_time))
-        elif kind is not StateKind.CANCELED:
-            words.append(f"{_lag(row)} after its time")
+        elif lag := lag_of(row):
+            words.append(f"{_spelt(lag)} after its time")
         if error is not None:
             words.append(f"{error.tag}: {self._named(error.message)}")
         self.say("  ".join(filter(None, words)), style)
 
+    def sum_up(self, rows: Iterable[ScheduledFunction], waited: Container[str]) -> None:
+        """How late the jobs were, those that waited for a worker apart."""
+        lags: dict[bool, list[Duration]] = {False: [], True: []}
+        for row in rows:
+            if (lag := lag_of(row)) is not None:
+                lags[row.id in waited].append(lag)
+        for late, of in lags.items():
+            if of:
+                of.sort()
+                median = f"median {_spelt(of[len(of) // 2])}, longest {_spelt(of[-1])}"
+                self.say(
+                    f"Lag of the {len(of)} jobs that {'waited for the worker' if late else 'did not wait'}: {median}."
+                )
+
     # -- tables
 
-    def table(self, title: str, rows: Iterable[ScheduledFunction], notes: Mapping[str, str] | None = None) -> None:
-        """Print `_scheduled_functions`; `notes` by id."""
-        table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", expand=False)
-        for column in ("id", "function", "about", "scheduled time (UTC)", "state"):
-            table.add_column(column, no_wrap=column in ("id", "state", "scheduled time (UTC)"), overflow="fold")
-        if notes is not None:
-            table.add_column("lag*", justify="right", no_wrap=True)
-            table.add_column("note", overflow="fold")
-            table.caption = "* completed_time − scheduled_time; each of these functions runs for a few milliseconds."
+    def table(self, title: str, rows: Iterable[ScheduledFunction], waited: Container[str] | None = None) -> None:
+        """Print `_scheduled_functions`; with each job's lag where `waited` tells which waited for a worker."""
+        table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=SIMPLE_HEAD)
+        for column in ("id", "function", "about", "scheduled (UTC)", "state"):
+            table.add_column(column, no_wrap=column not in ("function", "about", "state"), overflow="fold")
+        if waited is not None:
+            table.add_column("lag*  ", justify="right", no_wrap=True)
+            table.caption = (
+                "* completed_time − scheduled_time; each of these functions runs for a few milliseconds.\n"
+                "† due while the worker was dead"
+            )
         for row in rows:
-            state = Text(row.state.kind, _STYLES[row.state.kind][1])
-            cells: list[str | Text] = ["…" + row.id[-6:], _short(row.name), self.about(row), _time(row.scheduled_time)]
-            cells.append(state)
-            if notes is not None:
-                error = row.state.error.tag if row.state.error else ""
-                cells += [_lag(row), "; ".join(filter(None, (error, notes.get(row.id))))]
+            error = f": {row.state.error.tag}" if row.state.error else ""
+            state = Text(row.state.kind + error, _STYLES[row.state.kind][1])
+            cells: list[str | Text] = ["…" + row.id[-6:], _short(row.name), self.about(row)]
+            cells += [_time(row.scheduled_time), state]
+            if waited is not None:
+                lag = lag_of(row)
+                cells.append("" if lag is None else _spelt(lag) + (" †" if row.id in waited else "  "))
             table.add_row(*cells)
         self.console.print()
         self.console.print(table)
@@ -123,7 +141,9 @@ class View:
             return f"{key} {{{', '.join(self._value(*item) for item in value.items())}}}"
         if key in ("due_at", "first"):
             at = DateTime.parse(value)
-            return f"{at.to_datetime():%A %Y-%m-%d %H:%M} {at.zone}"
+            return f"{at.to_datetime():%a %Y-%m-%d %H:%M} {at.zone}"
+        if key == "cents":
+            return f"{value / 100:.2f}"
         return self.names.get(value, f"{key} {value}") if isinstance(value, str) else f"{key} {value}"
 
     def _named(self, text: str) -> str:
@@ -149,8 +169,12 @@ def _time(due: DateTime) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if far else f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
 
 
-def _lag(row: ScheduledFunction) -> str:
+def lag_of(row: ScheduledFunction) -> Duration | None:
+    """How long after its time the function was done; None when it did not run."""
     if row.completed_time is None or row.state.kind is StateKind.CANCELED:
-        return ""
-    lag = row.completed_time - row.scheduled_time
+        return None
+    return row.completed_time - row.scheduled_time
+
+
+def _spelt(lag: Duration) -> str:
     return f"{lag.to_millis():.0f} ms" if lag < Duration.seconds(1) else f"{lag.total_seconds():.2f} s"

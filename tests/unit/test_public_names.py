@@ -12,7 +12,11 @@ import pytest
 import confect_celery
 from confect_celery import errors
 
-PROMISED = ["Confect", "Duration", "DateTime", "Clock", "SystemClock", "SettableClock", "Settings", "Scheduler", "FunctionRef", "DatabaseReader", "DatabaseWriter", "QueryRunner", "MutationRunner", "ActionRunner", "Document", "Page", "ScheduledFunction", "ScheduledFunctionId", "State", "StateKind", "ErrorInfo"]
+PROMISED = {
+    *("Confect", "Duration", "DateTime", "Clock", "SystemClock", "SettableClock", "Settings", "Scheduler", "FunctionRef"),
+    *("DatabaseReader", "DatabaseWriter", "QueryRunner", "MutationRunner", "ActionRunner", "Document", "Page"),
+    *("ScheduledFunction", "ScheduledFunctionId", "State", "StateKind", "ErrorInfo"),
+}
 
 
 def test_the_package_exports_what_the_contract_names() -> None:

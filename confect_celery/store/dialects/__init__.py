@@ -6,11 +6,18 @@ import sqlalchemy as sa
 
 from confect_celery.errors import InvalidSettings
 from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.mysql import MysqlDialect
+from confect_celery.store.dialects.postgresql import PostgresqlDialect
 from confect_celery.store.dialects.sqlite import SqliteDialect
 
 __all__ = ["Dialect", "dialect_for"]
 
-_DIALECTS: dict[str, type[Dialect]] = {"sqlite": SqliteDialect}
+_DIALECTS: dict[str, type[Dialect]] = {
+    "sqlite": SqliteDialect,
+    "postgresql": PostgresqlDialect,
+    "mysql": MysqlDialect,
+    "mariadb": MysqlDialect,
+}
 
 
 def dialect_for(url: sa.URL) -> Dialect:

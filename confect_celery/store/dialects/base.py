@@ -1,34 +1,40 @@
-"""The interface of a dialect."""
+"""The interface of a dialect, and what most of them have in common."""
 
 from __future__ import annotations
 
+import datetime as dt
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
-from confect_celery.timing import Duration
+from confect_celery.timing import DateTime, Duration
 
 __all__ = ["Dialect"]
 
 
 class Dialect(ABC):
-    """How one kind of database connects, begins, locks, updates with a result, and reports trouble."""
+    """How one kind of database connects, begins, locks, tells the time, and reports trouble."""
 
-    creates_itself: bool = False
+    default_driver: ClassVar[str | None] = None
+    creates_itself: ClassVar[bool] = False
     """Whether the table is created on first use, with no migration run by an operator."""
-    minds_forks: bool = False
+    minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
     def __init__(self, url: sa.URL) -> None:
+        if self.default_driver is not None and "+" not in url.drivername:
+            url = url.set(drivername=f"{url.drivername}+{self.default_driver}")
         self.url = url
 
     @abstractmethod
     def create_engine(self) -> sa.Engine:
         """A new engine, its connections set up for our use."""
 
-    @abstractmethod
     def begin_write(self, connection: sa.Connection) -> sa.RootTransaction:
         """Begin a transaction that will write."""
+        return connection.begin()
 
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
         """Let each statement on `connection` be its own transaction."""
@@ -38,9 +44,27 @@ class Dialect(ABC):
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""
 
-    @abstractmethod
+    def release(self, connection: sa.Connection) -> None:  # noqa: B027
+        """Called after a transaction has ended, before its connection serves another."""
+
+    @property
+    def time(self) -> sa.ColumnElement[object] | None:
+        """The database's clock as an expression; None when the database runs in this process."""
+        return None
+
     def clock_offset(self, connection: sa.Connection) -> Duration:
-        """How far the database's clock is ahead of this process's."""
+        """How far the database's clock is ahead of this process's, to about half a round trip."""
+        if self.time is None:
+            return Duration.zero
+        before = DateTime.now()
+        theirs: dt.datetime = connection.execute(sa.select(self.time)).scalar_one()  # type: ignore[assignment]
+        after = DateTime.now()
+        aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
+        return DateTime.of(aware) - (before + (after - before) / 2)
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Whether the connection broke: what was being committed may or may not have been."""
+        return isinstance(error, DBAPIError) and error.connection_invalidated
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

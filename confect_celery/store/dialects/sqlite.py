@@ -11,7 +11,6 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.timing import Duration
 
 __all__ = ["SqliteDialect"]
 
@@ -61,10 +60,6 @@ class SqliteDialect(Dialect):
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Always: the transaction that writes is alone."""
         return True
-
-    def clock_offset(self, connection: sa.Connection) -> Duration:
-        """None: the database runs in this process."""
-        return Duration.zero
 
     def is_transient(self, error: BaseException) -> bool:
         """Another writer held the lock for longer than the timeout."""

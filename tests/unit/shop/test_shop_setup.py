@@ -97,7 +97,7 @@ def test_a_mailer_is_for_mutations_only() -> None:
     def write(mailer: Mailer) -> None:
         mailer.send("bo@example.org", "Hello")
 
-    with pytest.raises(ServiceError, match="a action may not have DatabaseWriter") as caught:
+    with pytest.raises(ServiceError, match="may not have DatabaseWriter") as caught:
         other.check()
     assert (caught.value.function, caught.value.parameter) == (write.name, "mailer")
 

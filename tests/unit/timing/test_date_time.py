@@ -336,7 +336,7 @@ FOLDS = [
 @pytest.mark.parametrize(("zone", "parts", "earlier", "later"), GAPS + FOLDS)
 def test_every_choice_at_known_changes(zone: str, parts: Any, earlier: str, later: str) -> None:
     twice = (zone, parts, earlier, later) in FOLDS
-    expected = {"earlier": earlier, "later": later, "compatible": earlier if twice else later}
+    expected: dict[Disambiguate, str] = {"earlier": earlier, "later": later, "compatible": earlier if twice else later}
     for choice, text in expected.items():
         when = DateTime.from_parts(*parts, zone=zone, disambiguate=choice)
         assert str(when) == f"{text}[{zone}]"
@@ -525,7 +525,7 @@ def test_set_replaces_only_what_is_said() -> None:
     assert when.set() == when
     for bad in ({"month": 2, "day": 29}, {"hour": 24}, {"day": 0}, {"minute": 1.5}):
         with pytest.raises(InvalidTime):
-            when.set(**bad)  # type: ignore[arg-type]
+            when.set(**bad)
 
 
 def test_set_at_a_change_obeys_the_choice() -> None:

@@ -1,0 +1,60 @@
+"""MySQL 8 and MariaDB 10.6 or newer, through PyMySQL: no partial index, and advisory locks that belong to a session."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from confect_celery.store.dialects.base import Dialect
+
+__all__ = ["MysqlDialect"]
+
+_TRANSIENT_CODES: Final = (
+    1205,  # lock wait timeout
+    1213,  # deadlock
+    1040,  # too many connections
+    1053,  # the server shuts down
+    1020,  # MariaDB: the record has changed since it was read
+)
+_LOCKED: Final = "confect_locked"
+
+
+class MysqlDialect(Dialect):
+    """READ COMMITTED, since the gap locks of the default level turn plain inserts into deadlocks."""
+
+    default_driver = "pymysql"
+
+    def create_engine(self) -> sa.Engine:
+        """An engine on PyMySQL, its sessions in UTC."""
+        return sa.create_engine(
+            self.url,
+            isolation_level="READ COMMITTED",
+            connect_args={"init_command": "SET time_zone = '+00:00'", "charset": "utf8mb4"},
+        )
+
+    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+        """`GET_LOCK` without waiting. It is the session's: `release` gives it back, and so does a dead connection."""
+        locked: bool = connection.execute(sa.select(sa.func.get_lock(f"confect:{id}", 0))).scalar_one() == 1
+        if locked:
+            connection.info[_LOCKED] = True
+        return locked
+
+    def release(self, connection: sa.Connection) -> None:
+        """Give back the locks of the transaction that has ended."""
+        if connection.info.pop(_LOCKED, False):
+            with suppress(DBAPIError):  # a connection that is gone has given them back
+                connection.exec_driver_sql("DO RELEASE_ALL_LOCKS()")
+                connection.rollback()
+
+    @property
+    def time(self) -> sa.ColumnElement[object]:
+        """The moment of the statement, in UTC."""
+        return sa.func.utc_timestamp(6)
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Deadlocks, lock waits that timed out, and a connection or server that went away."""
+        code = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
+        return self.is_disconnect(error) or (isinstance(error, DBAPIError) and code in _TRANSIENT_CODES)

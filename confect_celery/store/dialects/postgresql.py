@@ -1,0 +1,49 @@
+"""PostgreSQL 13 or newer, through psycopg 3."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from confect_celery.store.dialects.base import Dialect
+
+__all__ = ["PostgresqlDialect"]
+
+_TRANSIENT_STATES: Final = (
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55P03",  # lock not available
+    "53300",  # too many connections
+    "57P01",  # the server shuts down
+    "57P02",
+    "57P03",  # the server starts up
+)
+
+
+class PostgresqlDialect(Dialect):
+    """Row locks, advisory locks that end with the transaction, and a partial index."""
+
+    default_driver = "psycopg"
+
+    def create_engine(self) -> sa.Engine:
+        """An engine on psycopg 3."""
+        return sa.create_engine(self.url)
+
+    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+        """`pg_try_advisory_xact_lock` on the id's last 63 bits, which are random."""
+        key = uuid.UUID(id).int & (2**63 - 1)
+        locked: bool = connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one()
+        return locked
+
+    @property
+    def time(self) -> sa.ColumnElement[object]:
+        """The moment of the statement, not the transaction's start."""
+        return sa.func.clock_timestamp()
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Serialization failures, deadlocks, and a connection or server that went away."""
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        return self.is_disconnect(error) or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)

