@@ -24,6 +24,8 @@ from tasks.demo.view import View
 _LONGEST_SECONDS: Final = 52.0
 """What has not ended after that long is told as a problem."""
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> int:
     """Run the demo; gives back its exit code."""
@@ -33,13 +35,14 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="confect-demo-"))
     view = View()
     stage = LiveStage(directory, view, files=files)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, stage.on_signal)
-    code = 1
+    code, keep = 1, True
     try:
         with view:
             wrong = _play(stage, view)
-        code = 1 if wrong else 0
+        if not wrong:
+            code, keep = 0, False
         for problem in wrong:
             view.say(problem, "red")
         if wrong:
@@ -47,13 +50,18 @@ def main() -> int:
         else:
             view.say("Every row ended as it should: nothing lost, nothing doubled.", "bold green")
     except Interrupted as interrupted:
-        code = 128 + interrupted.args[0]
+        code, keep = 128 + interrupted.args[0], False
         view.say(f"Interrupted by {signal.Signals(interrupted.args[0]).name}.", "yellow")
     except Died as error:
         view.say(str(error), "red")
+    except SystemExit:  # rich's word for nobody reading on, as in `make demo | head`
+        keep = False
+        raise
     finally:
         stage.close()
-        if code == 1:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to end
+        if keep:
             view.say(f"The logs and the database are kept in {directory}", "red")
         else:
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,8 @@
 """The app that the integration tests' workers run: each function leaves a mark in the table `marks`.
 
-Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define),
-TEST_CONFIG (JSON of more settings).
+Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define, or
+defines otherwise), TEST_WITH ("mailer": a function asks for a service that nobody provides), TEST_CONFIG (JSON of more
+settings).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import time
 
 import sqlalchemy as sa
-from celery import Celery
+from celery import Celery, Task, current_task
 from pydantic import BaseModel
 
 from confect_celery import (
@@ -91,7 +92,16 @@ def act_and_raise(args: Label, scheduler: Scheduler, run_mutation: MutationRunne
 
 
 @g.internal_action
+def look(args: Label, run_mutation: MutationRunner, me: ScheduledFunctionId | None) -> dict[str, object]:
+    """What the function sees of its own message."""
+    request = current_task.request
+    run_mutation(mark, args)
+    return {"row": me, "task": request.id, "eta": request.eta, "root": request.root_id}
+
+
+@g.internal_action
 def slow_act(args: Slow, scheduler: Scheduler, run_mutation: MutationRunner) -> None:
+    scheduler.run_after(Duration.seconds(1), mark, Label(label=f"{args.label} first child"))
     run_mutation(mark, Label(label=f"{args.label} started"))
     time.sleep(args.seconds)
     scheduler.run_after(Duration.seconds(1), mark, Label(label=f"{args.label} child"))
@@ -143,8 +153,30 @@ else:
         raise AssertionError("it must not be reached")
 
 
-@app.task(name="plain.add", bind=True)
-def add(self: object, x: int, y: int) -> int:
+if "mailer" in os.environ.get("TEST_WITH", ""):
+
+    class Mailer:
+        """Nobody provides it."""
+
+    @g.internal_action
+    def send(args: Label, mailer: Mailer) -> None: ...
+
+
+def _mark_plain(label: str) -> None:
     with confect.writer() as db:
-        db.table("marks").insert({"label": f"plain {x + y}", "at": time.time()})
+        db.table("marks").insert({"label": label, "at": time.time(), "row_id": current_task.request.id})
+
+
+@app.task(name="plain.add", shared=False)
+def add(x: int, y: int) -> int:
+    _mark_plain(f"plain {x + y}")
     return x + y
+
+
+@app.task(name="plain.flaky", bind=True, max_retries=2, shared=False)
+def flaky(self: Task[..., str], label: str, failures: int) -> str:
+    """Fails the first `failures` times; there are three tries."""
+    _mark_plain(label)
+    if self.request.retries < failures:
+        raise self.retry(countdown=0.1, exc=MarkError(label))
+    return label

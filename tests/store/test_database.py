@@ -22,6 +22,17 @@ def database(store: Store) -> Database:
     return store.database
 
 
+def transient(database: Database) -> Exception:
+    """What the driver raises when the same work may succeed the next time."""
+
+    class OfPostgres(Exception):
+        sqlstate = "40P01"
+
+    kind = database.url.get_backend_name()
+    said = {"sqlite": Exception("database is locked"), "mysql": Exception(1213, "Deadlock"), "postgresql": OfPostgres()}
+    return OperationalError("x", {}, said[kind])
+
+
 def labels(database: Database) -> list[str]:
     with database.snapshot() as connection:
         return list(connection.scalars(sa.text("SELECT label FROM marks ORDER BY label")))
@@ -76,7 +87,7 @@ def test_transient_errors_are_retried_and_others_are_not(database: Database, mon
         calls.append(1)
         mark(t.connection, f"try {len(calls)}")
         if len(calls) < 3:
-            raise OperationalError("x", {}, Exception("database is locked"))
+            raise transient(database)
         return "done"
 
     assert database.retrying(work) == "done"
@@ -98,7 +109,7 @@ def test_a_transient_error_is_given_up_in_the_end(database: Database, monkeypatc
 
     def work(t: OwnTransaction) -> None:
         calls.append(1)
-        raise OperationalError("x", {}, Exception("database is locked"))
+        raise transient(database)
 
     with pytest.raises(OperationalError):
         database.retrying(work)

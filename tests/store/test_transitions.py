@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -162,9 +163,8 @@ def test_prune_takes_old_terminal_rows_only_and_walks_on(store: Store) -> None:
         assert all(store.rows.get(t.connection, id) is not None for id in kept)
 
 
-def test_the_due_query_uses_the_partial_index(store: Store) -> None:
-    if store.database.url.get_backend_name() != "sqlite":
-        pytest.skip("SQLite's plan is looked at here")
+def test_the_due_query_uses_the_partial_index_of_sqlite(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/plan.db")
     with store.database.snapshot() as c:
         parameters = {"now": NOW, "ahead": NOW, "batch": 10}
         compiled = store.rows._pick_due.compile(c.engine)

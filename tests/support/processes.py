@@ -54,6 +54,11 @@ class Process:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def exit_code(self, within: float = 30.0) -> int:
+        """Wait for its own end."""
+        assert self._process is not None
+        return self._process.wait(within)
+
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
@@ -87,7 +92,18 @@ class Valkey(Process):
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+        options = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--databases",
+            "64",
+            "--dir",
+            str(directory),
+        ]
         super().__init__([str(get_binary_path()), *options], directory / "valkey.log")
 
     @property

@@ -13,7 +13,17 @@ import confect_celery
 from confect_celery import errors
 
 PROMISED = {
-    *("Confect", "Duration", "DateTime", "Clock", "SystemClock", "SettableClock", "Settings", "Scheduler", "FunctionRef"),
+    *(
+        "Confect",
+        "Duration",
+        "DateTime",
+        "Clock",
+        "SystemClock",
+        "SettableClock",
+        "Settings",
+        "Scheduler",
+        "FunctionRef",
+    ),
     *("DatabaseReader", "DatabaseWriter", "QueryRunner", "MutationRunner", "ActionRunner", "Document", "Page"),
     *("ScheduledFunction", "ScheduledFunctionId", "State", "StateKind", "ErrorInfo"),
 }

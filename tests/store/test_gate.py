@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from confect_celery import (
@@ -29,6 +28,7 @@ from confect_celery import (
 from confect_celery.runtime import Dropped, Reconciler, Succeeded
 from confect_celery.store import Delivery
 from confect_celery.testing import Harness, TooManyIterations
+from tests.store.test_database import transient
 
 Labels = Callable[[], list[str]]
 SECOND = Duration.seconds(1)
@@ -201,7 +201,7 @@ def test_transient_database_errors_are_retried_and_then_postponed(
         calls.append(1)
         db.table("marks").insert({"label": f"try {len(calls)}"})
         if len(calls) < 8:
-            raise OperationalError("x", {}, Exception("database is locked"))
+            raise transient(shop.confect.store.database)
 
     id = shop.confect.scheduler.run_after(SECOND, unlucky)
     shop.advance(SECOND)
