@@ -72,10 +72,11 @@ class Confect:
             self.app.register_task(runtime.make_task(ref, lambda: self.gate))
 
     def check(self) -> None:
-        """Raise what is wrong with settings, functions and services: ConfigurationError, all of it found at start."""
+        """Raise what is wrong with settings, functions, services and the table: ConfigurationError, found at start."""
         self.settings.check_broker(self.app.conf.broker_transport_options or {})
         for ref in self.registry:
             self.services.check(ref)
+        self.store.check_schema()
 
     # -- calling them
 

@@ -3,6 +3,7 @@
     ConfectError
     ├── ConfigurationError            found at import or at start; fix the code or the settings
     │   ├── InvalidSettings           a misspelt or unusable `confect_…` setting
+    │   ├── SchemaOutOfDate           the table is missing or of another version
     │   ├── DuplicateFunction         two functions under one name
     │   └── ServiceError              a parameter that no service can fill
     ├── UnknownFunction               no function of that name is registered
@@ -52,6 +53,7 @@ __all__ = [
     "NotSchedulable",
     "NotUnique",
     "SchedulingError",
+    "SchemaOutOfDate",
     "ServiceError",
     "SystemTableReadOnly",
     "TimeError",
@@ -91,6 +93,19 @@ class InvalidSettings(ConfigurationError):
         self.problems = dict(problems)
         listed = "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
         super().__init__(f"Unusable Celery configuration: {listed}.")
+
+
+class SchemaOutOfDate(ConfigurationError):
+    """The table in the database is at revision `found`, None where there is none; this version needs `needed`."""
+
+    def __init__(self, found: str | None, needed: str) -> None:
+        self.found = found
+        self.needed = needed
+        what = f"is at revision {found}" if found else "does not exist"
+        super().__init__(
+            f"The table of scheduled functions {what}, this version needs revision {needed}. "
+            "Run `celery -A <your app> confect migrate` (with --sql to print it for a DBA)."
+        )
 
 
 class DuplicateFunction(ConfigurationError):

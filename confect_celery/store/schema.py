@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from confect_celery.timing import DateTime
 
-__all__ = ["TABLE_NAME", "UtcTime", "scheduled_functions_table"]
+__all__ = ["TABLE_NAME", "UtcTime", "exact_text", "json_type", "scheduled_functions_table"]
 
 TABLE_NAME: Final = "_scheduled_functions"
 
@@ -49,10 +49,15 @@ class UtcTime(TypeDecorator[DateTime]):
         return DateTime.of(aware.astimezone(dt.UTC))
 
 
-def _exact_text(length: int) -> TypeEngine[str]:
-    # MySQL's default collation ignores case and trailing blanks: ids and names must not.
+def exact_text(length: int) -> TypeEngine[str]:
+    """Text that is compared byte by byte: MySQL's default collation ignores case and trailing blanks."""
     exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+def json_type() -> TypeEngine[Any]:
+    """JSON, as jsonb on PostgreSQL; Python's None becomes NULL."""
+    return sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 
 def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = None, prefix: str = "") -> sa.Table:
@@ -61,12 +66,12 @@ def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = Non
     `next_at` is set if and only if the row is pending or inProgress, and its index is the only one: it finds due rows,
     messages that were lost, and workers that died.
     """
-    json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+    json = json_type()
     table = sa.Table(
         f"{prefix}{TABLE_NAME}",
         metadata,
-        sa.Column("id", _exact_text(36), primary_key=True),
-        sa.Column("name", _exact_text(255), nullable=False),
+        sa.Column("id", exact_text(36), primary_key=True),
+        sa.Column("name", exact_text(255), nullable=False),
         sa.Column("kind", sa.String(10), nullable=False),
         sa.Column("args", json, nullable=False),
         sa.Column("scheduled_time", UtcTime, nullable=False),
@@ -81,7 +86,7 @@ def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = Non
         # How many workers died while they ran this mutation.
         sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
         sa.Column("options", json, nullable=False),
-        sa.Column("parent_id", _exact_text(36)),
+        sa.Column("parent_id", exact_text(36)),
         schema=schema,
     )
     live = table.c.next_at.is_not(None)

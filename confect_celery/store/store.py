@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from confect_celery.errors import SchemaOutOfDate
+from confect_celery.store import migrations
 from confect_celery.store.database import Database
 from confect_celery.store.query import Catalog
 from confect_celery.store.schema import scheduled_functions_table
@@ -15,7 +17,8 @@ __all__ = ["Store"]
 class Store:
     """`_scheduled_functions` in the database at `url`, beside the shop's own tables of `schema`.
 
-    `namespace` is a schema on PostgreSQL and a prefix to the table's name elsewhere.
+    `namespace` is a schema on PostgreSQL and a prefix to the table's name elsewhere. An SQLite file creates its table by
+    itself on first use; elsewhere `migrate` does.
     """
 
     def __init__(self, url: str, *, schema: sa.MetaData | None = None, namespace: str | None = None) -> None:
@@ -29,8 +32,25 @@ class Store:
         self.rows = Statements(self.table)
         self.catalog = Catalog(schema, self.rows.system)
         if self.database.dialect.creates_itself:
-            self.database.on_first_use(self.create_table)
+            self.database.on_first_use(self._upgrade)
 
-    def create_table(self, connection: sa.Connection) -> None:
-        """Create the table and its index where they are missing."""
-        self.table.metadata.create_all(connection)
+    def migrate(self) -> None:
+        """Bring the table to the revision that this version needs; nothing happens where it is there already."""
+        with self.database.transaction() as transaction:
+            if self.table.schema is not None:
+                transaction.connection.execute(sa.schema.CreateSchema(self.table.schema, if_not_exists=True))
+            self._upgrade(transaction.connection)
+
+    def migration_script(self) -> str:
+        """The SQL of `migrate` on an empty database, to be read and run by a DBA."""
+        return migrations.script(self.database.url, self.table)
+
+    def check_schema(self) -> None:
+        """Raise SchemaOutOfDate unless the table is at the revision that this version needs."""
+        found = self.database.reading(lambda connection: migrations.current(connection, self.table))
+        if found != migrations.HEAD:
+            raise SchemaOutOfDate(found, migrations.HEAD)
+
+    def _upgrade(self, connection: sa.Connection) -> None:
+        if migrations.current(connection, self.table) != migrations.HEAD:
+            migrations.upgrade(connection, self.table)

@@ -37,13 +37,15 @@ sa.Table(
 
 app = Celery("integration", broker=os.environ.get("TEST_BROKER_URL"), set_as_current=False)
 app.conf.update(
-    confect_database_url=os.environ.get("TEST_DATABASE_URL", "sqlite://"),
-    confect_redelivery=6,
-    broker_connection_retry_on_startup=True,
-    worker_send_task_events=True,
-    task_send_sent_event=True,
-    result_backend=os.environ.get("TEST_BROKER_URL"),
-    **json.loads(os.environ.get("TEST_CONFIG", "{}")),
+    {
+        "confect_database_url": os.environ.get("TEST_DATABASE_URL", "sqlite://"),
+        "confect_redelivery": 6,
+        "broker_connection_retry_on_startup": True,
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "result_backend": os.environ.get("TEST_BROKER_URL"),
+        **json.loads(os.environ.get("TEST_CONFIG", "{}")),
+    }
 )
 confect = Confect(app, schema=metadata)
 g = confect.group("test")

@@ -20,7 +20,7 @@ def test_costs_no_message_and_no_memory(shared: Rig) -> None:
     shared.end(shared.scheduler.run_after(Duration.seconds(3), shared.shop.mark, {"label": "meanwhile"}))
 
     assert shared.redis.llen("celery") == shared.redis.hlen("unacked") == 0
-    inspect = shared.app.control.inspect(timeout=3)
+    inspect = shared.app.control.inspect(timeout=5, limit=1)
     assert [*inspect.scheduled().values(), *inspect.reserved().values()] == [[], []]
     rows = shared.called("years off")
     assert sorted(row.id for row in rows) == sorted(ids)

@@ -19,9 +19,7 @@ from tests.support.databases import DATABASES, Databases
 def store(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Store]:
     with databases.url(request.param, tmp_path) as url:
         store = Store(url)
-        if not store.database.dialect.creates_itself:
-            with store.database.transaction() as t:
-                store.create_table(t.connection)
+        store.migrate()
         yield store
         store.database.dispose()
 

@@ -11,6 +11,7 @@ from confect_celery.errors import ConfectError
 
 SAMPLES: list[ConfectError] = [
     errors.InvalidSettings({"confect_horizn": "no such setting"}),
+    errors.SchemaOutOfDate(None, "0001"),
     errors.DuplicateFunction("internal/a/b"),
     errors.ServiceError("internal/a/b", "mailer", "there is no service Mailer."),
     errors.UnknownFunction("internal/a/bb", ["internal/a/b"]),

@@ -1,0 +1,62 @@
+"""The table's history, as Alembic revisions that ship with the package.
+
+The table has a version table of its own beside it, so it never meets the shop's own Alembic history.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+__all__ = ["HEAD", "current", "script", "upgrade"]
+
+HEAD: Final = "0001"
+"""The revision that this version of the package works with."""
+
+
+def version_table(table: sa.Table) -> str:
+    """The name of the version table that belongs to `table`."""
+    return f"{table.name}_version"
+
+
+def current(connection: sa.Connection, table: sa.Table) -> str | None:
+    """The revision that the database is at; None where there is no table yet."""
+    name = version_table(table)
+    if not sa.inspect(connection).has_table(name, schema=table.schema):
+        return None
+    versions = sa.table(name, sa.column("version_num", sa.String), schema=table.schema)
+    found: str | None = connection.execute(sa.select(versions.c.version_num)).scalar_one_or_none()
+    return found
+
+
+def upgrade(connection: sa.Connection, table: sa.Table, revision: str = "head") -> None:
+    """Bring the database to `revision`, inside the caller's transaction."""
+    from alembic import command
+
+    config = _config(table)
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def script(url: sa.URL, table: sa.Table) -> str:
+    """The whole upgrade as SQL for the database kind of `url`."""
+    from alembic import command
+
+    output = io.StringIO()
+    config = _config(table, output)
+    config.attributes["url"] = url
+    command.upgrade(config, "head", sql=True)
+    return output.getvalue()
+
+
+def _config(table: sa.Table, output: io.StringIO | None = None):  # type: ignore[no-untyped-def]
+    # Alembic takes long to import, and only a migration needs it.
+    from alembic.config import Config
+
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["table"] = table
+    return config
