@@ -24,8 +24,8 @@ from confect_celery.functions import (
 from confect_celery.invocation import BUILT_IN, Invocations
 from confect_celery.scheduler import Desk, Scheduler
 from confect_celery.settings import Settings
-from confect_celery.store import DatabaseReader, DatabaseWriter, Delivery, Store
-from confect_celery.timing import Clock, SystemClock
+from confect_celery.store import DatabaseClock, DatabaseReader, DatabaseWriter, Delivery, Store
+from confect_celery.timing import Clock
 
 __all__ = ["Confect"]
 
@@ -174,7 +174,8 @@ class _Parts:
         publish: Callable[[Delivery], object] | None = None,
     ) -> None:
         self._confect = confect
-        self.clock: Clock = clock or SystemClock()
+        if clock is not None:
+            self.__dict__["clock"] = clock
         if settings is not None:
             self.__dict__["settings"] = settings
         if publish is not None:
@@ -187,14 +188,11 @@ class _Parts:
     @cached_property
     def store(self) -> Store:
         settings = self.settings
-        store = Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
-        clock = self.clock
-        if isinstance(clock, SystemClock):
-            # Hosts whose clocks differ agree on what is due: each goes by the database's.
-            store.database.on_first_use(
-                lambda connection: clock.adjust(store.database.dialect.clock_offset(connection))
-            )
-        return store
+        return Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
+
+    @cached_property
+    def clock(self) -> Clock:
+        return DatabaseClock(self.store.database)
 
     @cached_property
     def publish(self) -> Callable[[Delivery], object]:

@@ -43,9 +43,9 @@ class CeleryTransport:
                 args=positional if plain else [],
                 kwargs=named if plain else {},
                 task_id=delivery.id,
-                eta=delivery.due.to_utc(),
                 producer=producer,
-                headers={ATTEMPT_HEADER: delivery.attempt},
+                # In the header only: given as an argument it makes Celery delay the message itself on quorum queues.
+                headers={ATTEMPT_HEADER: delivery.attempt, "eta": delivery.due.to_utc().isoformat()},
                 argsrepr=repr(tuple(positional)) if shown else _HIDDEN,
                 kwargsrepr=repr(named) if shown else _HIDDEN,
                 # The row tells whose child it is; the process that happens to publish it is nobody's parent.

@@ -1,5 +1,6 @@
 """The store: `_scheduled_functions`, the one truth, and the face of the shop's own tables."""
 
+from confect_celery.store.clock import DatabaseClock
 from confect_celery.store.database import Database, JoinedTransaction, OwnTransaction, Transaction, join
 from confect_celery.store.ids import new_id
 from confect_celery.store.query import (
@@ -31,6 +32,7 @@ __all__ = [
     "TRANSITIONS",
     "Catalog",
     "Database",
+    "DatabaseClock",
     "DatabaseReader",
     "DatabaseWriter",
     "Delivery",

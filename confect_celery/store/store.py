@@ -17,7 +17,7 @@ __all__ = ["Store"]
 class Store:
     """`_scheduled_functions` in the database at `url`, beside the shop's own tables of `schema`.
 
-    `namespace` is a schema on PostgreSQL and a prefix to the table's name elsewhere. An SQLite file creates its table by
+    `namespace` is a schema on PostgreSQL and a prefix to the table's name elsewhere. An SQLite file creates its table
     itself on first use; elsewhere `migrate` does.
     """
 

@@ -65,14 +65,11 @@ class Story:
         self._order_while_payments_are_down()
         self._reports("Anna")
         self._view.table("_scheduled_functions before", scheduled())
-        yield self._at(1.4)
+        yield self._at(1.2)
         self._verify("Ben")
         yield self._at(4.6)
         yield from self._webhooks()
         yield self._at(7.6)
-        self._register("Eve")
-        self._register("Finn")
-        yield self._at(9.2)
         yield from self._outage()
         yield self._at(18)
         yield from self._sessions()
@@ -163,7 +160,11 @@ class Story:
 
     def _outage(self) -> Iterator[Condition]:
         # Not while an action runs: it starts at most once, so it would rightly end as WorkerLost.
-        yield _quiet
+        yield lambda: _quiet(Duration.seconds(2.4))
+        self._register("Eve")
+        self._register("Finn")
+        # By then the dispatcher has claimed both, which are due in less than `confect_horizon`.
+        yield self._in(1.6)
         self._view.say(
             "kill -9 of the worker and all its children, with Eve's and Finn's reminders in its hands.", "bold red"
         )
@@ -186,7 +187,7 @@ class Story:
         later = sessions.Session(session_id=anna.session_id, expires_at=DateTime.now() + Duration.seconds(3))
         self._view.say("Anna's session is prolonged, and its cleanup moved.")
         confect.run_mutation(sessions.prolong, later)
-        yield self._in(0.3)
+        yield self._in(0.1)
         self._view.say("Ben logs out, which deletes his session and its cleanup.")
         confect.run_mutation(sessions.log_out, sessions.SessionRef(session_id=ben.session_id))
         self._expect_row(Expected("Ben's cleanup", sessions.clean_up.name, CANCELED), "session_id", ben.session_id)
@@ -241,11 +242,10 @@ def _email(name: str) -> str:
     return f"{name.lower()}@example.org"
 
 
-def _quiet() -> bool:
-    """Whether no function runs, nor will within a moment."""
-    soon = DateTime.now() + Duration.millis(300)
-    rows = scheduled()
+def _quiet(within: Duration) -> bool:
+    """Whether no function runs, nor is due `within` a while."""
+    soon = DateTime.now() + within
     return not any(
         row.state.kind is StateKind.IN_PROGRESS or (row.state.kind is PENDING and row.scheduled_time <= soon)
-        for row in rows
+        for row in scheduled()
     )

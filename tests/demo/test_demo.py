@@ -52,14 +52,16 @@ def _start(directory: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def processes_of(directory: Path) -> list[str]:
-    """The processes that name `directory` in their command or environment: those of its demo, however far removed."""
+    """The processes that name `directory` in their command or environment, or work there: those of its demo."""
     if not PROC.exists():
         pytest.skip("needs /proc")
     found = []
     for process in PROC.glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
-            if os.fsencode(directory) in command + (process / "environ").read_bytes():
+            # Valkey, to name itself in ps, writes over its environment; it still works in the demo's directory.
+            told = command + (process / "environ").read_bytes() + os.readlink(os.fsencode(process / "cwd"))
+            if os.fsencode(directory) in told:
                 found.append(f"{process.name} {command.replace(bytes(1), b' ').decode()}")
         except OSError:
             continue  # it ended while we looked, or is not ours to read
