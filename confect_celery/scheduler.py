@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, overload
 
 from pydantic import BaseModel
 
+from confect_celery.aio import AsyncScheduler
 from confect_celery.errors import CannotCancelItself, DelayOutOfRange, NotSchedulable, TooManyScheduled
 from confect_celery.functions import (
     FunctionRef,
@@ -93,6 +94,11 @@ class Scheduler:
         published right after the commit; on a bare Connection a dispatcher finds it within `confect_poll_interval`.
         """
         return replace(self, _transact=lambda: nullcontext(join(bind)))
+
+    @property
+    def aio(self) -> AsyncScheduler:
+        """The same for async callers."""
+        return AsyncScheduler(self)
 
     @overload
     def run_after(self, delay: Delay, function: Schedulable[None, Any], args: None = None) -> ScheduledFunctionId: ...
