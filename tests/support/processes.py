@@ -81,6 +81,11 @@ class Process:
         self._process.kill()
         self._process.wait(10)
 
+    def end(self) -> None:
+        """Kill it if it was started: for tests that are through with it."""
+        if self._process is not None:
+            self.kill()
+
     def _end_session(self) -> None:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
