@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
 
-__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "join"]
+__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "join", "register_database"]
 
 T = TypeVar("T")
 
@@ -127,6 +127,9 @@ class Database:
     """The database at `url`. Engines are made lazily, one a process: an inherited connection is never used after a
     fork, nor closed there, since closing it would disturb the parent's."""
 
+    tables: sa.MetaData | None = None
+    """The shop's tables, where a framework that lends its connections knows them; else the database is asked."""
+
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
         self.dialect: Dialect = dialect_for(self.url)
@@ -224,8 +227,25 @@ class Database:
             backoff *= 2
         raise AssertionError("unreachable")
 
+    def thread(self) -> AbstractContextManager[object]:
+        """The life of a thread of ours. A framework that lends a connection to each thread closes this one's after it."""
+        return nullcontext()
+
     def dispose(self) -> None:
         """Close this process's connections."""
         engine = self._engines.pop(os.getpid(), None)
         if engine is not None:
             engine.dispose()
+
+
+_SCHEMES: dict[str, Callable[[str], Database]] = {}
+
+
+def register_database(scheme: str, make: Callable[[str], Database]) -> None:
+    """Have `make(url)` open the URLs of this scheme: for a framework that lends its own connections."""
+    _SCHEMES[scheme] = make
+
+
+def database_at(url: str) -> Database:
+    """The database of a URL, by its scheme."""
+    return _SCHEMES.get(url.partition("://")[0], Database)(url)
