@@ -43,7 +43,7 @@ def confect(server: Any, tmp_path: Path) -> Iterator[Confect]:
 
 
 def restart(server: Any) -> None:
-    server.process.stop()
+    server.stop()
     server.start()
 
 
