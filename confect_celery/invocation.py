@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -88,7 +88,7 @@ class Invocations:
 
     def scheduler(self, parent: ScheduledFunctionId | None = None) -> Scheduler:
         """A scheduler whose every call commits at once."""
-        return Scheduler(self._desk, self._database.transaction, parent)
+        return Scheduler(self._desk, lambda work: self._database.retrying(work, guarded=False), parent)
 
     @contextmanager
     def reader(self) -> Iterator[DatabaseReader]:
@@ -100,7 +100,7 @@ class Invocations:
     def writer(self) -> Iterator[DatabaseWriter]:
         """The tables, to write to in one transaction."""
         with self._database.transaction() as transaction:
-            yield self._writer(transaction, Scheduler(self._desk, lambda: nullcontext(transaction)))
+            yield self._writer(transaction, Scheduler(self._desk, lambda work: work(transaction)))
 
     # -- how
 
@@ -147,7 +147,7 @@ class Invocations:
             with transaction.savepoint():
                 return self._in_transaction(*prepared, transaction, budget, parent=parent, itself=itself)
 
-        scheduler = Scheduler(self._desk, lambda: nullcontext(transaction), parent, itself, budget)
+        scheduler = Scheduler(self._desk, lambda work: work(transaction), parent, itself, budget)
         with ExitStack() as stack:
             scope: Scope = {
                 DatabaseReader: lambda: DatabaseReader(connection, self._desk.store.catalog),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -41,10 +40,19 @@ __all__ = ["MOST_SCHEDULED_BY_ONE_MUTATION", "Budget", "Desk", "Scheduler"]
 
 MOST_SCHEDULED_BY_ONE_MUTATION: Final = 1000
 
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 Dict = TypeVar("Dict", bound=Mapping[str, object])
 Delay = Duration | dt.timedelta
 When = DateTime | dt.datetime
+
+
+class Run(Protocol):
+    """Does work in a transaction: one of its own, or the caller's."""
+
+    def __call__(self, work: Callable[[Transaction], T], /) -> T:
+        """Give back what `work` gives back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Scheduler:
     """
 
     _desk: Desk
-    _transact: Callable[[], AbstractContextManager[Transaction]]
+    _run: Run
     _parent: ScheduledFunctionId | None = None
     """The scheduled function that runs, and so becomes the parent of what it schedules."""
     _itself: ScheduledFunctionId | None = None
@@ -93,7 +101,7 @@ class Scheduler:
         What it writes exists if and only if that transaction commits. On a Session a function that is nearly due is
         published right after the commit; on a bare Connection a dispatcher finds it within `confect_poll_interval`.
         """
-        return replace(self, _transact=lambda: nullcontext(join(bind)))
+        return replace(self, _run=lambda work: work(join(bind)))
 
     @property
     def aio(self) -> AsyncScheduler:
@@ -162,8 +170,8 @@ class Scheduler:
         Raises CannotCancelItself inside the mutation `id`.
         """
         self._refuse_itself(id)
-        with self._transact() as transaction:
-            return self._desk.store.rows.cancel(transaction.connection, id, self._desk.clock.now())
+        now = self._desk.clock.now()
+        return self._run(lambda transaction: self._desk.store.rows.cancel(transaction.connection, id, now))
 
     def reschedule(self, id: str, when: Delay | When) -> bool:
         """Move a pending function to another time, counted from now or absolute, within the same bounds.
@@ -173,18 +181,20 @@ class Scheduler:
         self._refuse_itself(id)
         now = self._desk.clock.now()
         scheduled, due = self._aim(_delay_or_time(when), now)
-        moved: list[Delivery] = []
-        with self._transact() as transaction:
+
+        def move(transaction: Transaction) -> bool:
+            moved: list[Delivery] = []
             lost_at = self._publish_after_commit(transaction, moved, now) if self._is_near(due, now) else None
             delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
             if delivery is not None:
                 moved.append(delivery)
-        return delivery is not None
+            return delivery is not None
+
+        return self._run(move)
 
     def get(self, id: str) -> ScheduledFunction | None:
         """The scheduled function, whatever its state; None when it is unknown, or pruned after `confect_retention`."""
-        with self._transact() as transaction:
-            return self._desk.store.rows.get(transaction.connection, id)
+        return self._run(lambda transaction: self._desk.store.rows.get(transaction.connection, id))
 
     # -- how
 
@@ -196,13 +206,16 @@ class Scheduler:
         if not rows:
             return []
         near = [row for row in rows if self._is_near(row.due, now)]
-        with self._transact() as transaction:
+
+        def write(transaction: Transaction) -> None:
             born = self._born(transaction)
             lost_at = None
             if near and born is StateKind.PENDING:
                 lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
             delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
             self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
+
+        self._run(write)
         return [row.id for row in rows]
 
     def _row(self, when: Duration | DateTime, function: Any, args: Any, now: DateTime) -> NewRow:

@@ -18,6 +18,9 @@ from confect_celery.timing import Clock, Duration
 
 __all__ = ["Dropped", "Failed", "Gate", "Invoker", "Outcome", "Postponed", "Succeeded"]
 
+_TRIES: Final = 10
+"""A worker can wait for a database that restarts; what it holds would only come later otherwise."""
+
 _POSTPONED_FOR: Final = Duration.seconds(5)
 """How long a mutation rests that met nothing but transient database errors."""
 
@@ -85,7 +88,8 @@ class Gate:
 
     def run(self, id: str, attempt: int) -> Outcome:
         """Run the row `id`, if it is pending at this `attempt` and its time has come."""
-        row = self._store.database.reading(lambda connection: self._store.rows.load(connection, id, attempt))
+        database = self._store.database
+        row = database.reading(lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES)
         if row is None:
             return self._why_not(id, attempt)
         try:
@@ -123,7 +127,7 @@ class Gate:
             return result
 
         try:
-            return Succeeded(database.retrying(work))
+            return Succeeded(database.retrying(work, tries=_TRIES))
         except _NotOurs:
             return self._why_not(row.id, row.attempt)
         except Exception as error:
@@ -138,7 +142,7 @@ class Gate:
             lease_until = self._clock.now() + self._settings.redelivery
             return rows.start(transaction.connection, row.id, row.attempt, lease_until)
 
-        if not self._store.database.retrying(claim):
+        if not self._store.database.retrying(claim, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
         try:
             result = self._invoker.call_action(ref, args, row.id)
@@ -154,7 +158,7 @@ class Gate:
             def finish(transaction: OwnTransaction) -> bool:
                 return rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())
 
-        return outcome if self._store.database.retrying(finish) else self._why_not(row.id, attempt)
+        return outcome if self._store.database.retrying(finish, tries=_TRIES) else self._why_not(row.id, attempt)
 
     def _fail_pending(self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None) -> Outcome:
         described = failure.describe(error, ref.options.errors if ref else ())
@@ -163,17 +167,24 @@ class Gate:
             now = self._clock.now()
             return self._store.rows.fail_pending(transaction.connection, row.id, row.attempt, now, described)
 
-        return Failed(error) if self._store.database.retrying(fail) else self._why_not(row.id, row.attempt)
+        return (
+            Failed(error) if self._store.database.retrying(fail, tries=_TRIES) else self._why_not(row.id, row.attempt)
+        )
 
     def _postpone(self, row: Pending, error: Exception) -> Outcome:
         def postpone(transaction: OwnTransaction) -> bool:
             until = self._clock.now() + _POSTPONED_FOR
             return self._store.rows.postpone(transaction.connection, row.id, row.attempt, until)
 
-        return Postponed(error) if self._store.database.retrying(postpone) else self._why_not(row.id, row.attempt)
+        return (
+            Postponed(error)
+            if self._store.database.retrying(postpone, tries=_TRIES)
+            else self._why_not(row.id, row.attempt)
+        )
 
     def _why_not(self, id: str, attempt: int) -> Dropped:
-        found = self._store.database.reading(lambda connection: self._store.rows.get(connection, id))
+        database = self._store.database
+        found = database.reading(lambda connection: self._store.rows.get(connection, id), tries=_TRIES)
         if found is None:
             return Dropped("missing")
         if found.state.kind is StateKind.CANCELED:

@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS: Final = 5
+_TRIES: Final = 5
 _FIRST_BACKOFF_SECONDS: Final = 0.1
+_LONGEST_BACKOFF_SECONDS: Final = 5.0
 _CALLBACKS: Final = "confect_celery.after_commit"
 
 
@@ -181,8 +182,9 @@ class Database:
         with self._use(), self.engine.connect() as connection:
             yield self.dialect.autocommit(connection)
 
-    def retrying(self, work: Callable[[OwnTransaction], T], *, guarded: bool = True) -> T:
-        """Do `work` in a transaction; on a transient database error do it again, five times in all, with growing waits.
+    def retrying(self, work: Callable[[OwnTransaction], T], *, guarded: bool = True, tries: int = _TRIES) -> T:
+        """Do `work` in a transaction; on a transient database error do it again, `tries` times in all, waiting longer
+        each time: 5 tries outlast 1.5 s, 10 some 20 s.
 
         `work` must leave nothing behind but what the transaction holds. Where a connection breaks during the commit
         nobody knows whether it happened: then only `guarded` work, whose statements change nothing the second time, is
@@ -201,20 +203,20 @@ class Database:
                 raise
             return result
 
-        return self._again(attempt)
+        return self._again(attempt, tries)
 
-    def reading(self, read: Callable[[sa.Connection], T]) -> T:
+    def reading(self, read: Callable[[sa.Connection], T], *, tries: int = _TRIES) -> T:
         """Do `read` with each statement its own transaction; on a transient error again, as `retrying` does."""
 
         def attempt() -> T:
             with self.autocommit() as connection:
                 return read(connection)
 
-        return self._again(attempt)
+        return self._again(attempt, tries)
 
-    def _again(self, attempt: Callable[[], T]) -> T:
+    def _again(self, attempt: Callable[[], T], tries: int) -> T:
         backoff = _FIRST_BACKOFF_SECONDS
-        for left in reversed(range(_ATTEMPTS)):
+        for left in reversed(range(tries)):
             try:
                 return attempt()
             except _InDoubt as doubt:
@@ -224,7 +226,7 @@ class Database:
                     raise
                 logger.warning("Transient database error, trying again (%d left): %s", left, error)
             time.sleep(backoff * random.uniform(0.5, 1.5))
-            backoff *= 2
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
         raise AssertionError("unreachable")
 
     def thread(self) -> AbstractContextManager[object]:

@@ -193,23 +193,23 @@ def test_arguments_that_fit_no_longer_fail_their_row(shop: Harness, mark: Any) -
 def test_transient_database_errors_are_retried_and_then_postponed(
     shop: Harness, marks: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("confect_celery.store.database._FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("confect_celery.store.database._FIRST_BACKOFF_SECONDS", 0.0001)
     calls: list[int] = []
 
     @shop.confect.group("t").internal_mutation
     def unlucky(db: DatabaseWriter) -> None:
         calls.append(1)
         db.table("marks").insert({"label": f"try {len(calls)}"})
-        if len(calls) < 8:
+        if len(calls) < 13:
             raise transient(shop.confect.store.database)
 
     id = shop.confect.scheduler.run_after(SECOND, unlucky)
     shop.advance(SECOND)
     shop.run_due()
     row = shop.confect.scheduler.get(id)
-    assert row is not None and row.state.kind is StateKind.PENDING and row.attempt == 1 and len(calls) == 5
+    assert row is not None and row.state.kind is StateKind.PENDING and row.attempt == 1 and len(calls) == 10
     row = shop.run_all()[-1]
-    assert row.state.kind is StateKind.SUCCESS and marks() == ["try 8"]
+    assert row.state.kind is StateKind.SUCCESS and marks() == ["try 13"]
 
 
 def test_every_kind_gets_its_services(shop: Harness, marks: Labels) -> None:

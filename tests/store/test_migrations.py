@@ -58,7 +58,7 @@ def test_migrating_again_changes_nothing_and_keeps_rows_in_flight(empty: Store) 
 
 def test_a_missing_or_older_table_is_told_with_the_command_that_mends_it(empty: Store) -> None:
     if not empty.database.dialect.creates_itself:
-        with pytest.raises(SchemaOutOfDate, match="does not exist.*confect migrate"):
+        with pytest.raises(SchemaOutOfDate, match=r"does not exist.*confect migrate"):
             empty.check_schema()
     empty.migrate()
     with empty.database.transaction() as t:

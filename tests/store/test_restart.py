@@ -43,7 +43,7 @@ def confect(server: Any, tmp_path: Path) -> Iterator[Confect]:
 
 
 def restart(server: Any) -> None:
-    server.process.stop()
+    server.stop()
     server.start()
 
 
@@ -111,6 +111,7 @@ def test_a_restart_does_not_double_what_was_committed(server: Any, confect: Conf
     assert broken
     row = confect.scheduler.get(id)
     assert row is not None
-    assert (row.state.kind, type(outcome).__name__) == (StateKind.SUCCESS, "Dropped")
+    assert row.state.kind is StateKind.SUCCESS
+    assert type(outcome).__name__ in ("Dropped", "Succeeded")  # where the driver notices, the row is looked up
     with confect.reader() as db:
         assert db.table("marks").count() == 1

@@ -62,12 +62,12 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def stop(self, within: float = 20.0) -> None:
-        """Ask to end (SIGTERM), and make sure of it."""
+    def stop(self, within: float = 20.0, with_signal: int = signal.SIGTERM) -> None:
+        """Ask to end, and make sure of it."""
         if self._process is None:
             return
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(with_signal)
             try:
                 self._process.wait(within)
             except subprocess.TimeoutExpired:

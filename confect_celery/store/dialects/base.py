@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from confect_celery.timing import DateTime, Duration
 
@@ -65,6 +65,10 @@ class Dialect(ABC):
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether the connection broke: what was being committed may or may not have been."""
         return isinstance(error, DBAPIError) and error.connection_invalidated
+
+    def is_unreachable(self, error: BaseException) -> bool:
+        """Whether no connection could be made, so that nothing was done yet."""
+        return isinstance(error, OperationalError) and error.statement is None
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

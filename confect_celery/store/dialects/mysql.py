@@ -57,4 +57,5 @@ class MysqlDialect(Dialect):
     def is_transient(self, error: BaseException) -> bool:
         """Deadlocks, lock waits that timed out, and a connection or server that went away."""
         code = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)
-        return self.is_disconnect(error) or (isinstance(error, DBAPIError) and code in _TRANSIENT_CODES)
+        broken = self.is_disconnect(error) or self.is_unreachable(error)
+        return broken or (isinstance(error, DBAPIError) and code in _TRANSIENT_CODES)

@@ -46,4 +46,5 @@ class PostgresqlDialect(Dialect):
     def is_transient(self, error: BaseException) -> bool:
         """Serialization failures, deadlocks, and a connection or server that went away."""
         state = getattr(getattr(error, "orig", None), "sqlstate", None)
-        return self.is_disconnect(error) or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
+        broken = self.is_disconnect(error) or self.is_unreachable(error)
+        return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
