@@ -197,7 +197,8 @@ class _Parts:
     @cached_property
     def publish(self) -> Callable[[Delivery], object]:
         transport = runtime.CeleryTransport(self._confect.app, self.settings)
-        return runtime.Outbox(self.store, transport, self.clock).publish
+        outbox = runtime.Outbox(self.store, transport, self.clock)
+        return runtime.PublishAhead(outbox, transport, self.clock, self.settings)
 
     @cached_property
     def invocations(self) -> Invocations:

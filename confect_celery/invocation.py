@@ -88,7 +88,13 @@ class Invocations:
 
     def scheduler(self, parent: ScheduledFunctionId | None = None) -> Scheduler:
         """A scheduler whose every call commits at once."""
-        return Scheduler(self._desk, lambda work: self._database.retrying(work, guarded=False), parent)
+        database = self._database
+        return Scheduler(
+            self._desk,
+            lambda work: database.retrying(work, guarded=False),
+            parent,
+            _reading=database.reading,
+        )
 
     @contextmanager
     def reader(self) -> Iterator[DatabaseReader]:

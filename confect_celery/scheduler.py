@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from confect_celery.functions import (
     PublicPath,
     Registry,
     Schedulable,
+    ScheduledTaking,
     SignatureLike,
     TaskLike,
     codec,
@@ -42,9 +43,15 @@ MOST_SCHEDULED_BY_ONE_MUTATION: Final = 1000
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-Dict = TypeVar("Dict", bound=Mapping[str, object])
+P = ParamSpec("P")
 Delay = Duration | dt.timedelta
 When = DateTime | dt.datetime
+Job = tuple[
+    Delay | When,
+    Schedulable[Any, Any] | InternalPath | TaskLike | SignatureLike,
+    BaseModel | Mapping[str, Any] | None,
+]
+"""For `run_many`. Whether the arguments fit the function no checker sees here; the call itself does."""
 
 
 class Run(Protocol):
@@ -94,6 +101,8 @@ class Scheduler:
     _itself: ScheduledFunctionId | None = None
     """The running mutation's own row: it cannot be cancelled from inside."""
     _budget: Budget | None = field(default=None)
+    _reading: Callable[[Callable[[Any], Any]], Any] | None = None
+    """How to read without a transaction that writes; None where it must be seen what the transaction wrote."""
 
     def using(self, bind: Any) -> Scheduler:
         """The same scheduler inside the open transaction of a SQLAlchemy Connection or Session.
@@ -101,7 +110,7 @@ class Scheduler:
         What it writes exists if and only if that transaction commits. On a Session a function that is nearly due is
         published right after the commit; on a bare Connection a dispatcher finds it within `confect_poll_interval`.
         """
-        return replace(self, _run=lambda work: work(join(bind)))
+        return replace(self, _run=lambda work: work(join(bind)), _reading=None)
 
     @property
     def aio(self) -> AsyncScheduler:
@@ -115,7 +124,9 @@ class Scheduler:
         self, delay: Delay, function: Schedulable[Model, Any], args: Model | Mapping[str, Any]
     ) -> ScheduledFunctionId: ...
     @overload
-    def run_after(self, delay: Delay, function: Schedulable[Dict, Any], args: Dict) -> ScheduledFunctionId: ...
+    def run_after(
+        self, delay: Delay, function: ScheduledTaking[P], *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduledFunctionId: ...
     @overload
     def run_after(
         self, delay: Delay, function: InternalPath, args: BaseModel | Mapping[str, Any] | None = None
@@ -124,7 +135,9 @@ class Scheduler:
     def run_after(
         self, delay: Delay, function: TaskLike | SignatureLike, args: Mapping[str, Any] | None = None
     ) -> ScheduledFunctionId: ...
-    def run_after(self, delay: Delay, function: Any, args: Any = None) -> ScheduledFunctionId:
+    def run_after(  # type: ignore[misc]  # P is (args)
+        self, delay: Delay, function: Any, args: Any = None
+    ) -> ScheduledFunctionId:
         """Schedule `function` to run once `delay` has passed; gives back the id of its row.
 
         `function` is an internal mutation or action, by ref or by `refs` path, or a Celery task or signature. `args` is
@@ -142,7 +155,9 @@ class Scheduler:
         self, when: When, function: Schedulable[Model, Any], args: Model | Mapping[str, Any]
     ) -> ScheduledFunctionId: ...
     @overload
-    def run_at(self, when: When, function: Schedulable[Dict, Any], args: Dict) -> ScheduledFunctionId: ...
+    def run_at(
+        self, when: When, function: ScheduledTaking[P], *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduledFunctionId: ...
     @overload
     def run_at(
         self, when: When, function: InternalPath, args: BaseModel | Mapping[str, Any] | None = None
@@ -151,14 +166,16 @@ class Scheduler:
     def run_at(
         self, when: When, function: TaskLike | SignatureLike, args: Mapping[str, Any] | None = None
     ) -> ScheduledFunctionId: ...
-    def run_at(self, when: When, function: Any, args: Any = None) -> ScheduledFunctionId:
+    def run_at(  # type: ignore[misc]  # P is (args)
+        self, when: When, function: Any, args: Any = None
+    ) -> ScheduledFunctionId:
         """Schedule `function` to run at `when`. A time in the past is due after `confect_min_delay`.
 
         Raises as `run_after` does, and NaiveDateTime for a datetime without a zone.
         """
         return self._schedule([(DateTime.of(when), function, args)])[0]
 
-    def run_many(self, jobs: Iterable[tuple[Delay | When, Any, Any]]) -> list[ScheduledFunctionId]:
+    def run_many(self, jobs: Iterable[Job]) -> list[ScheduledFunctionId]:
         """Schedule `(delay or time, function, args)` many times over, all or none; gives back the ids in order."""
         return self._schedule([(_delay_or_time(when), function, args) for when, function, args in jobs])
 
@@ -194,7 +211,11 @@ class Scheduler:
 
     def get(self, id: str) -> ScheduledFunction | None:
         """The scheduled function, whatever its state; None when it is unknown, or pruned after `confect_retention`."""
-        return self._run(lambda transaction: self._desk.store.rows.get(transaction.connection, id))
+        rows = self._desk.store.rows
+        if self._reading is not None:
+            found: ScheduledFunction | None = self._reading(lambda connection: rows.get(connection, id))
+            return found
+        return self._run(lambda transaction: rows.get(transaction.connection, id))
 
     # -- how
 
@@ -287,6 +308,9 @@ def _plain_task(function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any],
     named: dict[str, Any] = {}
     options: dict[str, Any] = {}
     if isinstance(function, Mapping) and isinstance(function.get("task"), str):  # a signature is a dict
+        if function.get("subtask_type") in ("chain", "group"):
+            alternative = "Schedule a task or an internal action that starts it."
+            raise NotSchedulable(repr(function), f"a {function['subtask_type']} is no task of its own", alternative)
         name = function["task"]
         named.update(function.get("kwargs") or {})
         options.update(function.get("options") or {})

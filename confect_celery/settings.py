@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,7 +36,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    database_url: str = "sqlite:///confect.db"
+    default_database_url: ClassVar[str] = "sqlite:///confect.db"
+    """Where the table is when no setting says so; a framework that has a database of its own puts it there."""
+
+    database_url: str = Field(default_factory=lambda: Settings.default_database_url)
     # `schema` is a name of pydantic's own, hence the alias.
     schema_: str | None = Field(default=None, alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     horizon: Seconds = Duration.seconds(2)
@@ -67,16 +70,20 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, conf: Mapping[str, Any]) -> Settings:
-        """Read the keys that start with `confect_`; the others are Celery's.
+        """Read the keys that start with `confect_`, after the namespace if Celery's configuration has one, as in
+        `CELERY_CONFECT_HORIZON`; the others are Celery's.
 
         Raises InvalidSettings, which names every misspelt or unusable key.
         """
-        given = {key.removeprefix(PREFIX): conf[key] for key in conf if key.startswith(PREFIX)}
+        written = _written(conf)
+        given = {name: conf[PREFIX + name] for name in written}
         known = {field.alias or name: name for name, field in cls.model_fields.items()}
         problems = {}
         for key in given.keys() - known.keys():
             close = difflib.get_close_matches(key, known, 1)
-            problems[PREFIX + key] = "no such setting" + (f", did you mean {PREFIX}{close[0]}?" if close else "")
+            prefix = written[key][: -len(key)]
+            meant = f", did you mean {prefix}{close[0].upper() if prefix.isupper() else close[0]}?" if close else ""
+            problems[written[key]] = f"no such setting{meant}"
         try:
             settings = cls.model_validate({key: value for key, value in given.items() if key in known})
         except ValidationError as error:
@@ -84,7 +91,7 @@ class Settings(BaseModel):
                 message = detail["msg"].removeprefix("Value error, ")
                 name, _, rest = message.partition(": ")
                 located = ".".join(map(str, detail["loc"])) or name
-                problems[PREFIX + located] = message if detail["loc"] else rest
+                problems[written.get(located, PREFIX + located)] = message if detail["loc"] else rest
             raise InvalidSettings(problems) from None
         if problems:
             raise InvalidSettings(problems)
@@ -97,3 +104,10 @@ class Settings(BaseModel):
             raise InvalidSettings(
                 {"confect_horizon": f"{self.horizon} is not shorter than the broker's visibility_timeout, {timeout} s"}
             )
+
+
+def _written(conf: Mapping[str, Any]) -> dict[str, str]:
+    """The names of our settings in `conf`, each with its key as the shop wrote it, namespace and all."""
+    namespace: str = getattr(getattr(conf, "data", conf), "prefix", None) or ""
+    ours = (namespace + (PREFIX.upper() if namespace.isupper() else PREFIX), PREFIX)
+    return {key[len(prefix) :].lower(): key for prefix in ours for key in conf if key.startswith(prefix)}

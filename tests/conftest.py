@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.brokers import Brokers
 from tests.support.databases import Databases
 
 
@@ -14,3 +15,10 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     databases = Databases(lambda kind: tmp_path_factory.mktemp(kind))
     yield databases
     databases.stop()
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    brokers = Brokers(lambda kind: tmp_path_factory.mktemp(kind))
+    yield brokers
+    brokers.close()

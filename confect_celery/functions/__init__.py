@@ -1,7 +1,14 @@
 """Functions: what can be called, with what, by whom."""
 
 from confect_celery.functions import codec, failure
-from confect_celery.functions.calls import ActionRunner, MutationRunner, QueryRunner, SignatureLike, TaskLike
+from confect_celery.functions.calls import (
+    ActionRunner,
+    MutationRunner,
+    QueryRunner,
+    ScheduledTaking,
+    SignatureLike,
+    TaskLike,
+)
 from confect_celery.functions.ref import (
     ActionRef,
     FunctionOptions,
@@ -39,6 +46,7 @@ __all__ = [
     "Refs",
     "Registry",
     "Schedulable",
+    "ScheduledTaking",
     "Services",
     "Signature",
     "SignatureLike",

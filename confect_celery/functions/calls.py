@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
 from confect_celery.functions.ref import ActionRef, InternalPath, MutationRef, PublicPath, QueryRef
 
-__all__ = ["ActionRunner", "MutationRunner", "QueryRunner", "SignatureLike", "TaskLike"]
+__all__ = ["ActionRunner", "MutationRunner", "QueryRunner", "ScheduledTaking", "SignatureLike", "TaskLike"]
 
 Model = TypeVar("Model", bound=BaseModel)
-Dict = TypeVar("Dict", bound=Mapping[str, object])
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+P = ParamSpec("P")
 Call = Callable[[Any, Any], Any]
 
 
@@ -32,7 +33,7 @@ class SignatureLike(Protocol):
     """A Celery signature."""
 
     @property
-    def task(self) -> str:
+    def task(self) -> str | None:
         """The task's name."""
         ...
 
@@ -40,6 +41,28 @@ class SignatureLike(Protocol):
     def options(self) -> dict[str, Any]:
         """What `.set(…)` set."""
         ...
+
+
+class _QueryTaking(Protocol[P, Result_co]):
+    @property
+    def _as_query(self) -> Callable[P, Result_co]: ...
+
+
+class _MutationTaking(Protocol[P, Result_co]):
+    @property
+    def _as_mutation(self) -> Callable[P, Result_co]: ...
+
+
+class _ActionTaking(Protocol[P, Result_co]):
+    @property
+    def _as_action(self) -> Callable[P, Result_co]: ...
+
+
+class ScheduledTaking(Protocol[P]):
+    """An internal mutation or action by what it takes."""
+
+    @property
+    def _as_scheduled(self) -> Callable[P, object]: ...
 
 
 class QueryRunner:
@@ -56,12 +79,12 @@ class QueryRunner:
     @overload
     def __call__(self, function: QueryRef[Model, Result], args: Model | Mapping[str, Any]) -> Result: ...
     @overload
-    def __call__(self, function: QueryRef[Dict, Result], args: Dict) -> Result: ...
+    def __call__(self, function: _QueryTaking[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result: ...
     @overload
     def __call__(
         self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
     ) -> Any: ...
-    def __call__(self, function: Any, args: Any = None) -> Any:
+    def __call__(self, function: Any, args: Any = None) -> Any:  # type: ignore[misc]  # P is (args)
         return self._call(function, args)
 
 
@@ -80,12 +103,12 @@ class MutationRunner:
     @overload
     def __call__(self, function: MutationRef[Model, Result], args: Model | Mapping[str, Any]) -> Result: ...
     @overload
-    def __call__(self, function: MutationRef[Dict, Result], args: Dict) -> Result: ...
+    def __call__(self, function: _MutationTaking[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result: ...
     @overload
     def __call__(
         self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
     ) -> Any: ...
-    def __call__(self, function: Any, args: Any = None) -> Any:
+    def __call__(self, function: Any, args: Any = None) -> Any:  # type: ignore[misc]  # P is (args)
         return self._call(function, args)
 
 
@@ -103,10 +126,10 @@ class ActionRunner:
     @overload
     def __call__(self, function: ActionRef[Model, Result], args: Model | Mapping[str, Any]) -> Result: ...
     @overload
-    def __call__(self, function: ActionRef[Dict, Result], args: Dict) -> Result: ...
+    def __call__(self, function: _ActionTaking[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result: ...
     @overload
     def __call__(
         self, function: InternalPath | PublicPath, args: BaseModel | Mapping[str, Any] | None = None
     ) -> Any: ...
-    def __call__(self, function: Any, args: Any = None) -> Any:
+    def __call__(self, function: Any, args: Any = None) -> Any:  # type: ignore[misc]  # P is (args)
         return self._call(function, args)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from confect_celery.errors import ArgumentsTooLarge, InvalidArguments
@@ -16,36 +16,48 @@ from confect_celery.functions.ref import FunctionRef
 __all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode"]
 
 MAX_ARGS_BYTES: Final = 2**20
-"""The most bytes that arguments may take as JSON in UTF-8."""
+"""The most bytes that arguments may take as compact JSON in UTF-8."""
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_FIELD: Final = re.compile(r"\[field_name='(\w+)', input_value=")
 
 
 def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
     """The JSON form of `args`: an instance of the function's model, a mapping that fits it, or None for nothing.
 
-    Raises InvalidArguments, whose details never repeat the values, and ArgumentsTooLarge.
+    Its keys are the fields' names, never their aliases, so that a row outlives a changed alias. What JSON would not
+    bring back, such as a masked secret, is refused. Raises InvalidArguments, whose details never repeat the values, and
+    ArgumentsTooLarge.
     """
-    signature = ref.signature
-    if signature.adapter is None:
-        if args is None or args == {}:
+    name, signature = ref.name, ref.signature
+    adapter, model = signature.adapter, signature.model
+    if adapter is None:
+        if args is None or (isinstance(args, Mapping) and not args):
             return {}
-        raise _invalid(ref.name, "it takes no arguments")
+        raise _invalid(name, "it takes no arguments")
     given = {} if args is None else args
-    if isinstance(given, BaseModel) and not isinstance(given, signature.model):
-        raise _invalid(ref.name, f"expected {signature.model.__name__}, got {type(given).__name__}")
-    if not isinstance(given, (BaseModel, Mapping)):
-        raise _invalid(ref.name, f"expected {signature.model.__name__} or a mapping, got {type(given).__name__}")
+    is_model = isinstance(given, BaseModel)
+    if is_model and not (issubclass(model, BaseModel) and isinstance(given, model)):
+        raise _invalid(name, f"expected {model.__name__}, got {type(given).__name__}")
+    if not is_model and not isinstance(given, Mapping):
+        raise _invalid(name, f"expected {model.__name__} or a mapping, got {type(given).__name__}")
     try:
-        value = given if isinstance(given, BaseModel) else signature.adapter.validate_python(dict(given))
-        dumped = signature.adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
-        text = _to_json(ref.name, dumped)
-        signature.adapter.validate_json(text)  # what is written now must be readable when it is due
+        value = given if is_model else adapter.validate_python(dict(given))  # type: ignore[call-overload]
+        dumped = adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+        text = _to_json(name, dumped)
+        again = adapter.validate_json(text, by_alias=False, by_name=True)  # it must be readable when it is due
     except ValidationError as error:
-        raise _misfit(ref.name, error) from None
+        raise _misfit(name, error) from None
     except PydanticSerializationError as error:
-        raise _invalid(ref.name, str(error).splitlines()[0]) from None
-    loaded: dict[str, Any] = json.loads(text)
+        raise _invalid(name, _reason(str(error)), *_FIELD.findall(str(error))[:1]) from None
+    except (ValueError, RecursionError):
+        raise _invalid(name, "not JSON: it is circular or too deep") from None
+    lost = _lost(value, again)
+    if lost is not None:
+        raise _invalid(name, "JSON does not bring it back: store it in a table and pass its id", *lost)
+    loaded = json.loads(text)
+    if not isinstance(loaded, dict):
+        raise _invalid(name, f"{model.__name__} does not become a JSON object")
     return loaded
 
 
@@ -60,7 +72,7 @@ def decode(ref: FunctionRef[Any, Any], stored: object) -> Any:
             raise _invalid(ref.name, "it takes no arguments any more")
         return None
     try:
-        return adapter.validate_json(json.dumps(stored))
+        return adapter.validate_json(json.dumps(stored), by_alias=False, by_name=True)
     except ValidationError as error:
         raise _misfit(ref.name, error) from None
 
@@ -69,16 +81,22 @@ def check_json(name: str, value: object) -> dict[str, Any]:
     """A plain task's named arguments as JSON: the same bounds, no model."""
     if not isinstance(value, Mapping):
         raise _invalid(name, f"expected a mapping of keyword arguments, got {type(value).__name__}")
+    if not all(isinstance(key, str) for key in value):
+        raise _invalid(name, "not JSON: keyword arguments are named by texts")
     loaded: dict[str, Any] = json.loads(_to_json(name, dict(value)))
     return loaded
 
 
 def _to_json(name: str, value: object) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
+    except UnicodeEncodeError:
+        raise _invalid(name, "not JSON: a text holds half a surrogate pair, which UTF-8 cannot tell") from None
+    except (TypeError, RecursionError) as error:
         raise _invalid(name, f"not JSON: {error}") from None
+    except ValueError:
+        raise _invalid(name, "not JSON: it is circular, or a number is NaN, infinite or too long") from None
     if _NUL.search(text):
         raise _invalid(name, "a text holds the character NUL, which no database keeps")
     if size > MAX_ARGS_BYTES:
@@ -86,10 +104,40 @@ def _to_json(name: str, value: object) -> str:
     return text
 
 
-def _invalid(name: str, message: str) -> InvalidArguments:
-    return InvalidArguments(name, [{"type": "invalid", "loc": (), "msg": message}])
+def _lost(before: Any, after: Any, *at: str) -> tuple[str, ...] | None:
+    """Where a value stands that JSON silently masks or leaves out; None where all is well."""
+    if isinstance(before, (SecretStr, SecretBytes)):
+        return None if before == after else at
+    inner: list[tuple[Any, Any, str]] = []
+    if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+        for name, field in type(after).model_fields.items():
+            mine, other = getattr(before, name, None), getattr(after, name, None)
+            if field.exclude and mine != other:
+                return (*at, name)
+            inner.append((mine, other, name))
+    elif isinstance(before, dict) and isinstance(after, dict):
+        inner = [(before[key], after[key], str(key)) for key in before.keys() & after.keys()]
+    elif isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        inner = [(mine, other, str(place)) for place, (mine, other) in enumerate(zip(before, after, strict=False))]
+    found = (_lost(mine, other, *at, name) for mine, other, name in inner)
+    return next((place for place in found if place is not None), None)
+
+
+def _reason(text: str) -> str:
+    # Whatever else pydantic says here may repeat the value.
+    unknown = re.match(r"Unable to serialize unknown type: .*", text)
+    return unknown[0] if unknown else "a value is not of its field's type, or has no JSON form"
+
+
+def _invalid(name: str, message: str, *at: str) -> InvalidArguments:
+    return InvalidArguments(name, [{"type": "invalid", "loc": list(at), "msg": message}])
 
 
 def _misfit(name: str, error: ValidationError) -> InvalidArguments:
-    details = error.errors(include_url=False, include_input=False, include_context=False)
-    return InvalidArguments(name, [{**detail, "loc": list(detail["loc"])} for detail in details])
+    details = []
+    for detail in error.errors(include_url=False, include_input=False):
+        message = detail["msg"]
+        if detail["type"] == "union_tag_invalid":  # the one message of pydantic's that repeats what it was given
+            message = f"The tag is none of {detail['ctx']['expected_tags']}"
+        details.append({"type": detail["type"], "loc": list(detail["loc"]), "msg": message})
+    return InvalidArguments(name, details)

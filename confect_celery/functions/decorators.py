@@ -21,6 +21,7 @@ from confect_celery.timing import Duration
 
 __all__ = [
     "ActionDecorator",
+    "Errors",
     "InternalActionDecorator",
     "InternalMutationDecorator",
     "MutationDecorator",

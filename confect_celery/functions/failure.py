@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
@@ -12,6 +15,7 @@ from confect_celery.errors import ConfectError
 
 __all__ = ["describe"]
 
+_TAG: Final = 200
 _MESSAGE: Final = 4_000
 _TRACEBACK: Final = 16_000
 _DATA: Final = 16_384
@@ -23,45 +27,64 @@ def describe(error: BaseException, declared: tuple[type[Exception], ...] = ()) -
     An error that the function declared, and one of this package's, keeps its public fields as `data`. Any other one
     keeps its traceback. It never raises, whatever the error's own methods do.
     """
-    described: dict[str, Any] = {"tag": type(error).__name__, "message": _bounded(_text(error), _MESSAGE)}
+    described: dict[str, Any] = {
+        "tag": _bounded(type(error).__name__, _TAG),
+        "message": _text(lambda: str(error), _MESSAGE, "message"),
+    }
     if isinstance(error, (*declared, ConfectError)):
         data = _data(error)
         if data:
             described["data"] = data
     else:
-        described["traceback"] = _bounded(_traceback(error), _TRACEBACK)
+        described["traceback"] = _text(lambda: "".join(traceback.format_exception(error)), _TRACEBACK, "traceback")
     return described
 
 
-def _text(error: BaseException) -> str:
+def _text(make: Callable[[], str], limit: int, what: str) -> str:
     try:
-        return str(error)
+        return _bounded(make(), limit)
     except Exception as broken:
-        return f"(its message could not be made: {type(broken).__name__})"
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as broken:
-        return f"(its traceback could not be made: {type(broken).__name__})"
+        return f"(its {what} could not be made: {type(broken).__name__})"
 
 
 def _data(error: BaseException) -> dict[str, Any]:
     try:
-        fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
-        text = json.dumps(to_jsonable_python(fields), allow_nan=False).replace("\\u0000", "")
-        if len(text) > _DATA:
+        names = dict.fromkeys(getattr(error, "__dict__", {}))
+        if dataclasses.is_dataclass(error):  # with slots its fields are not in __dict__
+            names |= dict.fromkeys(field.name for field in dataclasses.fields(error))
+        data = {_clean(name): _field(error, name) for name in names if not name.startswith("_")}
+        if len(json.dumps(data, allow_nan=False)) > _DATA:
             return {"omitted": f"its fields take more than {_DATA} bytes"}
-        loaded: dict[str, Any] = json.loads(text)
-        return loaded
+        return data
     except Exception as broken:
         return {"omitted": f"its fields are not JSON: {type(broken).__name__}"}
 
 
+def _field(error: BaseException, name: str) -> Any:
+    try:
+        return _clean(to_jsonable_python(getattr(error, name), fallback=_no_json))
+    except Exception as broken:  # the other fields still tell something
+        return f"(not JSON: {type(broken).__name__})"
+
+
+def _no_json(value: object) -> str:
+    return f"(not JSON: {type(value).__name__})"
+
+
+def _clean(value: Any) -> Any:
+    """Without what JSON or a database refuses: NUL, half surrogate pairs, numbers that are not finite."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode(errors="replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, list) else value
+
+
 def _bounded(text: str, limit: int) -> str:
-    clean = text.replace("\x00", "").encode(errors="replace").decode()
-    if len(clean) <= limit:
-        return clean
-    half = limit // 2 - 10
-    return f"{clean[:half]}\n… cut …\n{clean[-half:]}"
+    if len(text) > limit:
+        half = limit // 2 - 10
+        text = f"{text[:half]}\n… cut …\n{text[-half:]}"
+    cleaned: str = _clean(text)
+    return cleaned

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from confect_celery.functions.signature import Signature
 
@@ -76,24 +76,47 @@ class FunctionRef(Generic[Args, Result]):
             return self.function(**services)
         return self.function(args, **services)
 
+    def __reduce__(self) -> str:
+        return self.function.__qualname__  # copied and pickled as what it is: a name in its module
+
     def __repr__(self) -> str:
         return f"<{self.visibility} {self.kind} {self.name}>"
+
+
+# The methods below exist for type checkers only: through them the overloads of runners and scheduler learn what a
+# function takes as a ParamSpec, and so both mypy and pyright check a dict literal against a TypedDict.
 
 
 class QueryRef(FunctionRef[Args, Result]):
     """A query."""
 
+    if TYPE_CHECKING:
+
+        def _as_query(self, args: Args) -> Result: ...
+
 
 class MutationRef(FunctionRef[Args, Result]):
     """A mutation."""
+
+    if TYPE_CHECKING:
+
+        def _as_mutation(self, args: Args) -> Result: ...
 
 
 class ActionRef(FunctionRef[Args, Result]):
     """An action."""
 
+    if TYPE_CHECKING:
+
+        def _as_action(self, args: Args) -> Result: ...
+
 
 class Schedulable(FunctionRef[Args, Result]):
     """What the scheduler takes: internal mutations and actions."""
+
+    if TYPE_CHECKING:
+
+        def _as_scheduled(self, args: Args) -> object: ...
 
 
 class InternalMutationRef(MutationRef[Args, Result], Schedulable[Args, Result]):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import inspect
+import keyword
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from confect_celery.errors import DuplicateFunction, ServiceError, UnknownFunction
 from confect_celery.functions.decorators import (
     ActionDecorator,
+    Errors,
     InternalActionDecorator,
     InternalMutationDecorator,
     MutationDecorator,
@@ -48,8 +51,10 @@ class Registry:
             raise UnknownFunction(name, difflib.get_close_matches(name, self._refs, 3)) from None
 
     def resolve(self, function: object) -> FunctionRef[Any, Any]:
-        """The function that a ref or a path stands for."""
+        """The function that a ref or a path stands for; raises UnknownFunction."""
         if isinstance(function, FunctionRef):
+            if function.name not in self._refs:  # another app's: no worker of this one knows it
+                raise UnknownFunction(function.name)
             return function
         if isinstance(function, (InternalPath, PublicPath)):
             return self.get(function.name)
@@ -99,20 +104,36 @@ class Group:
             queue: str | None = None,
             priority: int | None = None,
             time_limit: Duration | dt.timedelta | None = None,
-            errors: tuple[type[Exception], ...] = (),
+            errors: Errors = (),
         ) -> FunctionRef[Any, Any]:
-            called = function.__name__
+            called = getattr(function, "__name__", None)
+            if called is None or inspect.isclass(function):
+                raise TypeError(f"{function!r} is no function: define one with def.")
             _check_name(called, called)
-            seconds = None if time_limit is None else Duration.of(time_limit).total_seconds()
-            options = FunctionOptions(queue, priority, seconds, tuple(errors))
             name = "/".join([visibility, *self.path.split("."), called])
-            ref = cls(function, name, kind, visibility, options)
+            ref = cls(function, name, kind, visibility, _options(name, queue, priority, time_limit, errors))
             self._registry.add(ref)
             return ref
 
         return add
 
 
+def _options(
+    name: str, queue: str | None, priority: int | None, time_limit: Duration | dt.timedelta | None, errors: Errors
+) -> FunctionOptions:
+    limit = None if time_limit is None else Duration.of(time_limit)
+    if limit is not None and limit <= Duration.zero:
+        raise ServiceError(name, None, f"its time_limit of {limit} would let it do nothing.")
+    # `failure.describe` must be able to rely on these.
+    if not isinstance(errors, tuple) or not all(
+        inspect.isclass(each) and issubclass(each, Exception) for each in errors
+    ):
+        raise ServiceError(name, None, "its errors are a tuple of exception classes, as in errors=(EmailTaken,).")
+    return FunctionOptions(queue, priority, None if limit is None else limit.total_seconds(), errors)
+
+
 def _check_name(part: str, whole: str) -> None:
     if not part.isidentifier() or not part.isascii() or part.startswith("_"):
         raise ServiceError(whole, None, f"{part!r} is no name for it: use letters, digits and _, not _ first.")
+    if keyword.iskeyword(part) or part == "name":  # a ref's own attribute
+        raise ServiceError(whole, None, f"{part!r} is no name for it: confect.refs could not be followed by it.")

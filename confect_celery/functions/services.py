@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 from confect_celery.errors import ServiceError
 from confect_celery.functions.ref import FunctionRef, Kind
-from confect_celery.functions.signature import parameters_of
+from confect_celery.functions.signature import Parameter, is_model, parameters_of
 
 __all__ = ["Services"]
 
 _EVERY: frozenset[Kind] = frozenset(("query", "mutation", "action"))
 
 
-@dataclass(frozen=True, slots=True)
 class _Provider:
-    kinds: frozenset[Kind]
-    factory: Callable[..., Any] | None = None
-    """None for a built-in service: its value comes from the running call."""
-    managed: bool = False
+    """How a service is made. One without a factory is built in: its value comes from the running call."""
+
+    def __init__(self, kinds: frozenset[Kind], factory: Callable[..., Any] | None = None) -> None:
+        self.kinds = kinds
+        self.factory = factory
+        if factory is None:
+            return
+        if not callable(factory):
+            raise ServiceError(
+                _name(factory), None, "a factory is called to make the service; wrap the value: lambda: …"
+            )
+        plain = inspect.unwrap(factory)  # what @contextmanager makes remembers the generator function it wraps
+        if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
+            raise ServiceError(_name(factory), None, "it is async; Celery's pools run plain functions. Use def.")
+        self.managed = inspect.isgeneratorfunction(plain)
+        if inspect.isgeneratorfunction(factory):
+            self.factory = contextmanager(factory)
+        with suppress(NameError):  # an annotation that is defined further down: `check` looks again at start
+            _ = self.needs
+
+    @cached_property
+    def needs(self) -> Mapping[str, Parameter]:
+        """What the factory asks for; raises as `parameters_of` does."""
+        return {} if self.factory is None else parameters_of(self.factory, _name(self.factory))
 
 
 class Services:
@@ -43,17 +62,24 @@ class Services:
         """The shop's own service, made anew for each call that asks for it, once a call.
 
         A generator function, bare or under `contextlib.contextmanager`, is entered before the function and left after
-        it, and the function's exception is raised inside it. Anything else is called, and what it returns is used.
+        it, and the function's exception is raised inside it; it may raise another, but not swallow it. Anything else is
+        called, and what it returns is used. Raises ServiceError for a factory that cannot be one.
         """
-        self._providers[service] = _shop_provider(factory)
+        known = self._providers.get(service)
+        if known is not None and known.factory is None:
+            raise ServiceError(_name(service), None, "it is Confect's own; tests replace it by harness.provide().")
+        self._providers[service] = _Provider(_EVERY, factory)
+
+    def override(self, service: object, fake: Any) -> AbstractContextManager[None]:
+        """For the length of the block, `fake` stands in: a function or a class is called as a factory, else it is the
+        value itself. Who may have the service stays as it was."""
+        before = self._providers.get(service)
+        kinds = _EVERY if before is None else before.kinds
+        is_factory = inspect.isroutine(fake) or inspect.isclass(fake)
+        return self._replaced(service, before, _Provider(kinds, fake if is_factory else lambda: fake))
 
     @contextmanager
-    def override(self, service: object, fake: Any) -> Iterator[None]:
-        """For the length of the block, `fake` stands in: a function or a class is called as a factory, else it is the
-        value itself."""
-        before = self._providers.get(service)
-        callable_factory = inspect.isroutine(fake) or inspect.isclass(fake)
-        provider = _shop_provider(fake if callable_factory else lambda: fake)
+    def _replaced(self, service: object, before: _Provider | None, provider: _Provider) -> Iterator[None]:
         self._providers[service] = provider
         try:
             yield
@@ -65,37 +91,36 @@ class Services:
 
     def check(self, ref: FunctionRef[Any, Any]) -> None:
         """Raise ServiceError naming the function and the parameter that cannot be injected."""
-        try:
-            wanted = ref.signature.services
-        except NameError as error:
-            raise ServiceError(
-                ref.name,
-                None,
-                f"an annotation cannot be resolved: {error}. What it names must be in the function's module.",
-            ) from None
-        for parameter, service in wanted.items():
-            self._check_one(ref, parameter, service, ())
+        with _resolving(ref.name):
+            signature = ref.signature
+        if signature.model in self._providers:
+            reason = f"{_name(signature.model)} is a service, but a model that comes first is taken for the arguments."
+            raise ServiceError(ref.name, None, f"{reason} Put another parameter first.")
+        for name, parameter in signature.services.items():
+            self._check_one(ref, name, parameter, ())
 
-    def _check_one(
-        self, ref: FunctionRef[Any, Any], parameter: str, service: object, above: tuple[object, ...]
-    ) -> None:
+    def _check_one(self, ref: FunctionRef[Any, Any], at: str, wanted: Parameter, above: tuple[object, ...]) -> None:
+        service = wanted.service
         provider = self._providers.get(service)
+        via = f", which {_name(above[-1])} needs" if above else ""
         if provider is None:
+            if wanted.optional:
+                return
             hint = f"Provide it with confect.provide({_name(service)}, …), or check the annotation."
-            raise ServiceError(ref.name, parameter, f"there is no service {_name(service)}. {hint}")
+            if is_model(service):
+                hint = "The arguments' model comes first."
+            raise ServiceError(ref.name, at, f"there is no service {_name(service)}{via}. {hint}")
         if ref.kind not in provider.kinds:
             may = " and ".join(sorted(provider.kinds))
-            raise ServiceError(
-                ref.name,
-                parameter,
-                f"{ref.kind} functions may not have {_name(service)}, which is for {may} functions only.",
-            )
+            reason = f"{ref.kind} functions may not have {_name(service)}{via}: it is for {may} functions only."
+            raise ServiceError(ref.name, at, reason)
         if service in above:
             chain = " → ".join(_name(each) for each in (*above, service))
-            raise ServiceError(ref.name, parameter, f"the factories need each other: {chain}.")
-        if provider.factory is not None:
-            for inner in parameters_of(provider.factory, _name(provider.factory)).values():
-                self._check_one(ref, parameter, inner, (*above, service))
+            raise ServiceError(ref.name, at, f"the factories need each other: {chain}.")
+        with _resolving(_name(provider.factory)):
+            needs = provider.needs
+        for inner in needs.values():
+            self._check_one(ref, at, inner, (*above, service))
 
     def inject(
         self, ref: FunctionRef[Any, Any], scope: Mapping[Any, Callable[[], object]], stack: ExitStack
@@ -111,20 +136,34 @@ class Services:
                 if provider.factory is None:
                     made[service] = scope[service]()
                 else:
-                    needs = parameters_of(provider.factory, _name(provider.factory))
-                    value = provider.factory(**{name: make(inner) for name, inner in needs.items()})
-                    made[service] = stack.enter_context(value) if provider.managed else value
+                    value = provider.factory(**make_all(provider.needs))
+                    made[service] = _enter(value, stack) if provider.managed else value
             return made[service]
 
-        return {parameter: make(service) for parameter, service in ref.signature.services.items()}
+        def make_all(wanted: Mapping[str, Parameter]) -> dict[str, object]:
+            # `check` has seen to it that what is not provided here has a default.
+            return {name: make(each.service) for name, each in wanted.items() if each.service in self._providers}
+
+        return make_all(ref.signature.services)
 
 
-def _shop_provider(factory: Callable[..., Any]) -> _Provider:
-    if inspect.isgeneratorfunction(factory):
-        return _Provider(_EVERY, contextmanager(factory), managed=True)
-    # What @contextmanager makes remembers the generator function it wraps.
-    managed = inspect.isgeneratorfunction(getattr(factory, "__wrapped__", None))
-    return _Provider(_EVERY, factory, managed)
+def _enter(manager: AbstractContextManager[Any], stack: ExitStack) -> Any:
+    value = manager.__enter__()
+
+    def leave(*exception: Any) -> None:
+        manager.__exit__(*exception)  # what it gives back is dropped: a function that failed must not seem to succeed
+
+    stack.push(leave)
+    return value
+
+
+@contextmanager
+def _resolving(name: str) -> Iterator[None]:
+    try:
+        yield
+    except NameError as error:
+        hint = "What it names must be in the function's module, or be defined before it in the function around it."
+        raise ServiceError(name, None, f"an annotation cannot be resolved: {error}. {hint}") from None
 
 
 def _name(thing: object) -> str:

@@ -1,5 +1,6 @@
 """What Celery sees: messages, the gate, the actors beside a worker. They meet only in the table."""
 
+from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
 from confect_celery.runtime.reconciler import Reconciler
@@ -18,6 +19,7 @@ __all__ = [
     "Outbox",
     "Outcome",
     "Postponed",
+    "PublishAhead",
     "Reconciler",
     "Succeeded",
     "Transport",

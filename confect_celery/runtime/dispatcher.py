@@ -13,19 +13,25 @@ import logging
 import random
 import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from confect_celery.runtime.loop import Loop
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
-from confect_celery.timing import Clock, Duration
+from confect_celery.timing import Clock, DateTime, Duration
 
-__all__ = ["Dispatcher", "Outbox", "Transport"]
+__all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
 
 logger = logging.getLogger(__name__)
 
 _REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
 """How long a row rests after the broker refused its message."""
+
+
+def pause(settings: Settings) -> Duration:
+    """How long a dispatcher sleeps: a row must be seen before it is due, however long the interval was set."""
+    return min(settings.poll_interval, settings.horizon / 2)
 
 
 class Transport(Protocol):
@@ -59,6 +65,10 @@ class Outbox(Loop):
                 heapq.heappush(self._heap, (delivery.due.epoch_micros, next(self._order), delivery))
         self.wake()
 
+    def life(self) -> AbstractContextManager[object]:
+        """The database may lend this thread a connection of its own."""
+        return self._store.database.thread()
+
     def tick(self) -> float:
         """Publish all that is due; give back the time until the next is."""
         while not self._stopping.is_set():
@@ -78,11 +88,14 @@ class Outbox(Loop):
             self._transport.publish(delivery)
         except Exception as error:
             logger.error("Could not publish %s[%s]: %s", delivery.name, delivery.id, error)
-            again = max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER)
-            with self._store.database.autocommit() as connection:
-                self._store.rows.take_back(connection, delivery.id, delivery.attempt, again)
+            self.give_back(delivery, max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER))
             return False
         return True
+
+    def give_back(self, delivery: Delivery, until: DateTime) -> None:
+        """Give a row back to the table: dispatchers look at it again as of `until`."""
+        with self._store.database.autocommit() as connection:
+            self._store.rows.take_back(connection, delivery.id, delivery.attempt, until)
 
     def closing(self) -> None:
         """Give back to the table what was not due yet: another dispatcher may take it at once."""
@@ -104,8 +117,11 @@ class Dispatcher(Loop):
         self._outbox = outbox
         self._clock = clock
         self._settings = settings
-        # A row must be seen before it is due, however long the interval was set.
-        self._pause = min(settings.poll_interval, settings.horizon / 2).total_seconds()
+        self._pause = pause(settings).total_seconds()
+
+    def life(self) -> AbstractContextManager[object]:
+        """The database may lend this thread a connection of its own."""
+        return self._store.database.thread()
 
     def tick(self) -> float:
         """Claim one batch; give back the time until the next look."""

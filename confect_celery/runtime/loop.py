@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 __all__ = ["Loop"]
@@ -33,9 +34,13 @@ class Loop(ABC):
     def closing(self) -> None:  # noqa: B027
         """Called on the thread when it ends."""
 
+    def life(self) -> AbstractContextManager[object]:
+        """What the thread's whole life is wrapped in."""
+        return nullcontext()
+
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._live, name=self.name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -48,6 +53,10 @@ class Loop(ABC):
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout)
+
+    def _live(self) -> None:
+        with self.life():
+            self._run()
 
     def _run(self) -> None:
         failures = 0

@@ -51,14 +51,14 @@ class PlainTasks:
             original(task, task_id, args, kwargs)
 
         setattr(cls, "before_start", before_start)  # noqa: B010
+        if cls.Request == Task.Request:
+            cls.Request = ConfectTask.Request  # tells of the ends that only the main process sees
         setattr(cls, _WRAPPED, original)
 
     def _claim(self, task: Task[Any, Any], id: str) -> None:
         attempt = attempt_of(task.request)
         if attempt < 0:
             return  # a message that no row stands behind: none of our business
-        # Each run raised the row's attempt twice, by its claim and by its retry; a retry's message keeps its header.
-        attempt += 2 * (task.request.retries or 0)
         lease_until = self._parts.clock.now() + self._parts.settings.redelivery
         if not self._apply(lambda t: self._parts.store.rows.start(t.connection, id, attempt, lease_until)):
             logger.info("Dropped a message of %s[%s]: its row is not pending at attempt %d.", task.name, id, attempt)
@@ -70,10 +70,10 @@ class PlainTasks:
         if attempt is None or state == states.RETRY:
             return
         rows, now = self._parts.store.rows, self._parts.clock.now()
-        if state == states.FAILURE and isinstance(retval, Exception):
-            described = failure.describe(retval, ())
+        if state == states.FAILURE:
+            described = failure.describe(retval if isinstance(retval, BaseException) else RuntimeError(repr(retval)))
             self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described))
-        else:
+        elif state in (states.SUCCESS, states.IGNORED):  # any other end is the main process's to tell, or the sweep's
             self._apply(lambda t: rows.succeed_running(t.connection, task_id, attempt, now))
 
     def _retried(self, request: Any = None, reason: Any = None, **_: Any) -> None:

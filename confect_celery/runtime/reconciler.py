@@ -10,6 +10,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from confect_celery.errors import UnknownFunction
@@ -98,6 +99,10 @@ class Reconciler(Loop):
         self._store.rows.cancel(transaction.connection, id, self._clock.now())
 
     # -- the loop
+
+    def life(self) -> AbstractContextManager[object]:
+        """The database may lend this thread a connection of its own."""
+        return self._store.database.thread()
 
     def tick(self) -> float:
         """Apply what was told, renew, sweep."""

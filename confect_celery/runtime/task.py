@@ -24,9 +24,14 @@ __all__ = ["ConfectTask", "attempt_of", "make_task"]
 
 
 def attempt_of(headers: Any) -> int:
-    """The attempt in a message's headers; -1, which matches no row, when there is none that can be read."""
-    attempt = headers.get(ATTEMPT_HEADER) if hasattr(headers, "get") else None
-    return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) else -1
+    """The attempt that a message is for; -1, which matches no row, when it does not say so in a way that can be read."""
+    if not hasattr(headers, "get"):
+        return -1
+    attempt, retries = headers.get(ATTEMPT_HEADER), headers.get("retries") or 0
+    if not isinstance(attempt, int) or isinstance(attempt, bool) or not isinstance(retries, int):
+        return -1
+    # A plain task's retry keeps its message's headers, while the row's attempt grew by the claim and by the retry.
+    return attempt + 2 * retries
 
 
 class ConfectRequest(Request):

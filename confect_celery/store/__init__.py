@@ -1,7 +1,15 @@
 """The store: `_scheduled_functions`, the one truth, and the face of the shop's own tables."""
 
 from confect_celery.store.clock import DatabaseClock
-from confect_celery.store.database import Database, JoinedTransaction, OwnTransaction, Transaction, join
+from confect_celery.store.database import (
+    Database,
+    JoinedTransaction,
+    OwnTransaction,
+    Transaction,
+    database_at,
+    join,
+    register_database,
+)
 from confect_celery.store.ids import new_id
 from confect_celery.store.query import (
     Catalog,
@@ -55,6 +63,8 @@ __all__ = [
     "TableWriter",
     "Transaction",
     "Transition",
+    "database_at",
     "join",
     "new_id",
+    "register_database",
 ]

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from confect_celery.errors import SchemaOutOfDate
 from confect_celery.store import migrations
-from confect_celery.store.database import Database
+from confect_celery.store.database import database_at
 from confect_celery.store.query import Catalog
 from confect_celery.store.schema import scheduled_functions_table
 from confect_celery.store.statements import Statements
@@ -22,7 +22,7 @@ class Store:
     """
 
     def __init__(self, url: str, *, schema: sa.MetaData | None = None, namespace: str | None = None) -> None:
-        self.database = Database(url)
+        self.database = database_at(url)
         on_postgresql = self.database.url.get_backend_name() == "postgresql"
         self.table = scheduled_functions_table(
             sa.MetaData(),
@@ -30,7 +30,7 @@ class Store:
             prefix=f"{namespace}_" if namespace and not on_postgresql else "",
         )
         self.rows = Statements(self.table)
-        self.catalog = Catalog(schema, self.rows.system)
+        self.catalog = Catalog(self.database.tables if schema is None else schema, self.rows.system)
         if self.database.dialect.creates_itself:
             self.database.on_first_use(self._upgrade)
 

@@ -22,6 +22,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     valkey.stop()
 
 
+@pytest.fixture
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A broker for a test that kills it."""
+    valkey = Valkey(tmp_path_factory.mktemp("own-broker"))
+    valkey.start()
+    yield valkey
+    valkey.end()
+
+
 @pytest.fixture(scope="session")
 def broker_urls(broker: Valkey) -> Iterator[str]:
     """Addresses on the session's broker that nobody uses yet."""
@@ -32,6 +41,14 @@ def broker_urls(broker: Valkey) -> Iterator[str]:
 def shared(tmp_path_factory: pytest.TempPathFactory, broker_urls: Iterator[str]) -> Iterator[Rig]:
     """A shop with one prefork worker, for tests that leave it as they found it."""
     with rig(tmp_path_factory.mktemp("shared"), next(broker_urls), {}) as it:
+        it.worker()
+        yield it
+
+
+@pytest.fixture(scope="session")
+def fragile(tmp_path_factory: pytest.TempPathFactory, broker_urls: Iterator[str]) -> Iterator[Rig]:
+    """As `shared`, for tests that kill the worker's children."""
+    with rig(tmp_path_factory.mktemp("fragile"), next(broker_urls), {"confect_redelivery": 4}) as it:
         it.worker()
         yield it
 

@@ -6,9 +6,10 @@ import importlib.util
 import itertools
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,9 +66,9 @@ class Rig:
         return worker
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, at once."""
         for worker in self.workers:
-            worker.stop()
+            worker.end()
         self.confect.store.database.dispose()
         self.app.close()
         self.redis.close()
@@ -136,6 +137,16 @@ class Rig:
     def becomes(self, id: str, kind: str, within: float = 20.0) -> None:
         """Wait until the row is in this state."""
         wait_for(lambda: self.row(id).state.kind == kind, within=within, what=f"{id} to be {kind}")
+
+    def locked(self) -> bool:
+        """Whether somebody is writing to the database."""
+        with closing(sqlite3.connect(self.directory / "shop.db", timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.rollback()
+            return False
 
     def dropped(self, id: str) -> int:
         """How many messages of the row the workers have dropped."""

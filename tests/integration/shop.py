@@ -182,3 +182,37 @@ def flaky(self: Task[..., str], label: str, failures: int) -> str:
     if self.request.retries < failures:
         raise self.retry(countdown=0.1, exc=MarkError(label))
     return label
+
+
+@app.task(name="plain.replacing", bind=True, shared=False)
+def replacing(self: Task[..., int], x: int) -> None:
+    raise self.replace(add.s(x, 1))
+
+
+@app.task(name="plain.die", shared=False)
+def plain_die(label: str) -> None:
+    _mark_plain(label)
+    os.kill(os.getpid(), 9)
+
+
+@app.task(name="plain.never_ends", time_limit=1, shared=False)
+def plain_never_ends(label: str) -> None:
+    _mark_plain(label)
+    while True:
+        time.sleep(0.1)
+
+
+@app.task(name="plain.waits", shared=False)
+def plain_waits(label: str) -> None:
+    _mark_plain(label)
+    time.sleep(60)
+
+
+@app.task(name="plain.exits", shared=False)
+def plain_exits() -> None:
+    raise SystemExit(3)
+
+
+@app.task(name="plain.header", bind=True, shared=False)
+def header(self: Task[..., str], name: str) -> str:
+    return str(self.request.get(name))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from confect_celery import Duration, ScheduledFunctionId
 from tests.integration.rig import Rig
 from tests.support.waiting import wait_for
@@ -92,11 +94,11 @@ def test_revoking_a_published_job_cancels_its_row(shared: Rig) -> None:
     assert shared.marks("revoked") == []
 
 
-def test_terminating_a_running_action_cancels_its_row(shared: Rig) -> None:
-    id = shared.scheduler.run_after(NEAR, shared.shop.slow_act, shared.slow("terminated", 60))
-    shared.marked("terminated started")
-    shared.app.control.terminate(id, signal="SIGKILL")
-    row = shared.end(id)
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
+def test_terminating_a_running_action_cancels_its_row(fragile: Rig, signal: str) -> None:
+    id = fragile.scheduler.run_after(NEAR, fragile.shop.slow_act, fragile.slow(signal, 60))
+    fragile.marked(f"{signal} started")
+    fragile.app.control.terminate(id, signal=signal)
 
-    assert row.state.kind == "canceled"
-    assert len(shared.marks("terminated started")) == 1 and shared.marks("terminated ended") == []
+    assert fragile.end(id).state.kind == "canceled"
+    assert len(fragile.marks(f"{signal} started")) == 1 and fragile.marks(f"{signal} ended") == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+import time
+from collections.abc import Callable
 
 import pytest
 
 from confect_celery import Duration, ScheduledFunction
-from tests.integration.rig import Rig, rig
+from tests.integration.rig import Rig
 from tests.support.processes import Valkey
 
 NEAR = Duration.seconds(1)
@@ -15,14 +18,6 @@ NEAR = Duration.seconds(1)
 
 def _tag(row: ScheduledFunction) -> str | None:
     return row.state.error.tag if row.state.error else None
-
-
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory, broker_urls: Iterator[str]) -> Iterator[Rig]:
-    """A worker whose children these tests kill."""
-    with rig(tmp_path_factory.mktemp("fragile"), next(broker_urls), {}) as it:
-        it.worker()
-        yield it
 
 
 def test_a_mutation_that_keeps_killing_its_worker_fails(fragile: Rig) -> None:
@@ -77,29 +72,47 @@ def test_a_killed_worker_loses_nothing(new_rig: Callable[..., Rig]) -> None:
     assert it.marks("killed ended") == []
 
 
-def test_a_broker_that_comes_back_empty_loses_nothing(
-    new_rig: Callable[..., Rig], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    broker = Valkey(tmp_path_factory.mktemp("own-broker"))
-    broker.start()
-    try:
-        it = new_rig(broker.url, confect_redelivery=3)
-        worker = it.worker()
-        shop, run = it.shop, it.scheduler.run_after
+def test_a_cold_shutdown_loses_nothing(new_rig: Callable[..., Rig]) -> None:
+    it = new_rig(confect_redelivery=3)
+    worker = it.worker()
+    action = it.scheduler.run_after(NEAR, it.shop.slow_act, it.slow("cold", 300))
+    mark = it.scheduler.run_after(Duration.seconds(3), it.shop.mark, {"label": "after cold"})
+    it.marked("cold started")
+    os.kill(worker.pid, signal.SIGQUIT)
+    worker.exit_code()
+    worker.start()
 
-        def supervise() -> None:
-            if not worker.alive:  # Celery 5.7.0 ends when Redis restarts while it holds a message
-                worker.start()
+    row = it.end(action)
+    assert (row.state.kind, _tag(row), row.attempt) == ("failed", "WorkerLost", 1)
+    assert it.end(mark).state.kind == "success"
+    assert [len(it.marks(label)) for label in ("cold started", "cold ended", "after cold")] == [1, 0, 1]
 
-        published = [run(Duration.seconds(2), shop.mark, {"label": f"published {n}"}) for n in range(10)]
-        waiting = [run(Duration.millis(2500 + 300 * n), shop.look, {"label": f"waiting {n}"}) for n in range(20)]
-        broker.kill()
-        unheard = [run(NEAR, shop.mark, {"label": f"unheard {n}"}) for n in range(2)]
-        broker.start()
-        ids = [*published, *waiting, *unheard]
 
-        assert {row.state.kind for row in it.ended(ids, within=40, meanwhile=supervise)} == {"success"}
-        assert {len(it.marks(row.args["label"])) for row in it.rows(ids)} == {1}
-        it.close()
-    finally:
-        broker.stop()
+def test_a_broker_that_comes_back_empty_loses_nothing(own_broker: Valkey, new_rig: Callable[..., Rig]) -> None:
+    it = new_rig(own_broker.url, confect_redelivery=3)
+    worker = it.worker()
+    shop, run = it.shop, it.scheduler.run_after
+
+    def supervise() -> None:
+        if not worker.alive:  # Celery 5.7.0 ends when Redis restarts while it holds a message
+            worker.start()
+
+    published = [run(Duration.seconds(2), shop.mark, {"label": f"published {n}"}) for n in range(10)]
+    waiting = [run(Duration.millis(2500 + 300 * n), shop.look, {"label": f"waiting {n}"}) for n in range(20)]
+    own_broker.kill()
+    unheard = run(NEAR, shop.mark, {"label": "unheard"})
+    own_broker.start()
+    ids = [*published, *waiting, unheard]
+
+    assert {row.state.kind for row in it.ended(ids, within=40, meanwhile=supervise)} == {"success"}
+    assert {len(it.marks(row.args["label"])) for row in it.rows(ids)} == {1}
+
+
+def test_scheduling_does_not_wait_for_a_broker_that_is_down(own_broker: Valkey, new_rig: Callable[..., Rig]) -> None:
+    it = new_rig(own_broker.url)
+    own_broker.kill()
+    before = time.monotonic()
+    id = it.scheduler.run_after(NEAR, it.shop.mark, {"label": "down"})
+
+    assert it.row(id).state.kind == "pending"
+    assert time.monotonic() - before < 5

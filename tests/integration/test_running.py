@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from confect_celery import DateTime, Duration
@@ -57,26 +59,22 @@ def test_an_action_that_raises_keeps_what_it_did(shared: Rig) -> None:
     assert len(shared.marks("acts")) == len(shared.marks("child of acts")) == 1
 
 
-@pytest.mark.parametrize("times", [2, 10])
-def test_a_mutation_delivered_many_times_happens_once(shared: Rig, times: int) -> None:
-    label = f"mutation {times} times"
-    id = shared.scheduler.run_after(Duration.seconds(1.5), shared.shop.slow_mark, shared.slow(label, 0.2))
-    shared.publish(shared.delivery(id), times - 1)
-    wait_for(lambda: shared.dropped(id) == times - 1, what="the duplicates to be dropped")
+@pytest.mark.parametrize(("kind", "attempt"), [("slow_mark", 0), ("slow_act", 1)])
+def test_delivered_many_times_it_runs_once(shared: Rig, kind: str, attempt: int) -> None:
+    ids = {}
+    for times in (2, 10):
+        args = shared.slow(f"{kind} {times} times", 0.2)
+        id = ids[times] = shared.scheduler.run_after(Duration.seconds(1.5), getattr(shared.shop, kind), args)
+        shared.publish(shared.delivery(id), times - 1)
 
-    assert shared.end(id).state.kind == "success" and shared.row(id).attempt == 0
-    assert len(shared.marks(label)) == 1
-
-
-@pytest.mark.parametrize("times", [2, 10])
-def test_an_action_delivered_many_times_starts_once(shared: Rig, times: int) -> None:
-    label = f"action {times} times"
-    id = shared.scheduler.run_after(Duration.seconds(1.5), shared.shop.slow_act, shared.slow(label, 0.2))
-    shared.publish(shared.delivery(id), times - 1)
-    wait_for(lambda: shared.dropped(id) == times - 1, what="the duplicates to be dropped")
-
-    assert shared.end(id).state.kind == "success" and shared.row(id).attempt == 1
-    assert len(shared.marks(f"{label} started")) == len(shared.marks(f"{label} ended")) == 1
+    for times, id in ids.items():
+        row = shared.end(id)
+        wait_for(lambda id=id, times=times: shared.dropped(id) == times - 1, what="the duplicates to be dropped")
+        assert (row.state.kind, shared.row(id).attempt) == ("success", attempt)
+        labels = ["{} started", "{} ended", "{} first child"] if attempt else ["{}"]
+        for label in labels:
+            shared.marked(label.format(row.args["label"]))
+            assert len(shared.marks(label.format(row.args["label"]))) == 1
 
 
 def test_a_late_duplicate_leaves_the_result_alone(shared: Rig) -> None:
@@ -88,3 +86,13 @@ def test_a_late_duplicate_leaves_the_result_alone(shared: Rig) -> None:
 
     assert shared.app.AsyncResult(id).get(timeout=10) == result
     assert len(shared.marks("late duplicate")) == 1
+
+
+def test_reading_a_row_does_not_wait_for_a_mutation_that_runs(shared: Rig) -> None:
+    id = shared.scheduler.run_after(NEAR, shared.shop.slow_mark, shared.slow("has the lock", 2))
+    wait_for(lambda: shared.received(id), what="it to start")
+    wait_for(shared.locked, what="it to write")
+    before = time.monotonic()
+
+    assert shared.scheduler.get(id).state.kind == "pending"
+    assert time.monotonic() - before < 0.5

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from confect_celery import Duration
 from tests.integration.rig import Rig
+from tests.support.processes import Worker
 from tests.support.waiting import wait_for
 
 NEAR = Duration.seconds(1)
@@ -55,11 +58,11 @@ def test_other_pools_run_jobs_as_well(new_rig: Callable[..., Rig], pool: str) ->
 
 def test_two_dispatchers_publish_each_job_once(new_rig: Callable[..., Rig]) -> None:
     rig = new_rig(confect_batch_size=7, confect_redelivery=30)
-    jobs = [(Duration.millis(8000 + 20 * n), rig.shop.mark, {"label": f"two {n}"}) for n in range(150)]
+    jobs = [(Duration.millis(6000 + 20 * n), rig.shop.mark, {"label": f"two {n}"}) for n in range(100)]
     ids = rig.scheduler.run_many(jobs)
     workers = [rig.worker(start=False), rig.worker(start=False)]
-    for worker in workers:
-        worker.start()
+    with ThreadPoolExecutor() as at_once:
+        list(at_once.map(Worker.start, workers))
 
     assert {row.state.kind for row in rig.ended(ids, within=30)} == {"success"}
     for _, _, args in jobs:
@@ -72,15 +75,14 @@ def test_two_dispatchers_publish_each_job_once(new_rig: Callable[..., Rig]) -> N
     ("env", "said"),
     [
         ({"TEST_CONFIG": '{"confect_horizn": 3}'}, "confect_horizn: no such setting, did you mean confect_horizon?"),
-        ({"TEST_CONFIG": '{"confect_redelivery": 1}'}, "redelivery: must be longer than horizon"),
         ({"TEST_WITH": "mailer"}, "Parameter 'mailer' of 'internal/test/send'"),
     ],
-    ids=["unknown setting", "impossible setting", "unknown service"],
+    ids=["unknown setting", "unknown service"],
 )
 def test_a_worker_that_is_set_up_wrongly_does_not_start(
     new_rig: Callable[..., Rig], env: dict[str, str], said: str
 ) -> None:
-    worker = new_rig().worker(start=False, **env)
+    worker = new_rig().worker("--pool", "solo", start=False, **env)
     with pytest.raises(AssertionError, match="the worker ended at once"):
         worker.start()
 
@@ -90,17 +92,19 @@ def test_a_worker_that_is_set_up_wrongly_does_not_start(
 
 def test_a_warm_shutdown_gives_back_what_it_held(new_rig: Callable[..., Rig]) -> None:
     # Were they not given back, they would be found after a minute.
-    rig = new_rig(confect_horizon=9, confect_redelivery=60)
+    rig = new_rig(confect_horizon=7, confect_redelivery=60)
     first = rig.worker()
-    sent = rig.scheduler.run_after(Duration.seconds(8), rig.shop.mark, {"label": "sent"})
-    held = rig.scheduler.run_after(Duration.seconds(10), rig.shop.mark, {"label": "held"})
+    sent = rig.scheduler.run_after(Duration.seconds(6), rig.shop.mark, {"label": "sent"})
+    held = rig.scheduler.run_after(Duration.seconds(8), rig.shop.mark, {"label": "held"})
     wait_for(lambda: rig.row(held).next_at != rig.row(held).scheduled_time, what="the dispatcher to hold one")
     wait_for(lambda: rig.received(sent), what="the worker to hold the other")
     first.stop()
     assert rig.row(held).next_at == rig.row(held).scheduled_time
     rig.worker()
+    ready = time.time()
 
     for row, label in zip(rig.ended([sent, held], within=15), ("sent", "held"), strict=True):
         assert row.state.kind == "success"
         [at] = rig.marks(label)
-        assert at * 1_000_000 >= row.scheduled_time.epoch_micros
+        due = row.scheduled_time.epoch_micros / 1_000_000
+        assert due <= at <= max(due, ready) + 3

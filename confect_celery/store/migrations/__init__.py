@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-__all__ = ["HEAD", "current", "script", "upgrade"]
+__all__ = ["HEAD", "current", "downgrade", "script", "upgrade"]
 
 HEAD: Final = "0001"
 """The revision that this version of the package works with."""
@@ -41,14 +41,23 @@ def upgrade(connection: sa.Connection, table: sa.Table, revision: str = "head") 
     command.upgrade(config, revision)
 
 
-def script(url: sa.URL, table: sa.Table) -> str:
-    """The whole upgrade as SQL for the database kind of `url`."""
+def downgrade(connection: sa.Connection, table: sa.Table, revision: str) -> None:
+    """Take the database back to `revision`, or to none at all with "base", inside the caller's transaction."""
+    from alembic import command
+
+    config = _config(table)
+    config.attributes["connection"] = connection
+    command.downgrade(config, revision)
+
+
+def script(url: sa.URL, table: sa.Table, since: str | None = None, until: str = "head") -> str:
+    """The upgrade, from nothing or `since` a revision, as SQL for the database kind of `url`."""
     from alembic import command
 
     output = io.StringIO()
     config = _config(table, output)
     config.attributes["url"] = url
-    command.upgrade(config, "head", sql=True)
+    command.upgrade(config, f"{since}:{until}" if since else until, sql=True)
     return output.getvalue()
 
 

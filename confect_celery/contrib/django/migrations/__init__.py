@@ -1,0 +1,1 @@
+"""Django's migrations of the table: one for each revision of the store's."""
