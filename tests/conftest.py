@@ -11,8 +11,8 @@ from tests.support.databases import Databases
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    databases = Databases(lambda kind: tmp_path_factory.mktemp(kind))
+def databases() -> Iterator[Databases]:
+    databases = Databases()
     yield databases
     databases.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,9 +17,10 @@ from confect_celery.functions.ref import FunctionRef
 __all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode"]
 
 MAX_ARGS_BYTES: Final = 2**20
-"""The most bytes that arguments may take as compact JSON in UTF-8."""
+"""The most bytes that arguments may take as JSON in UTF-8."""
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE: Final = "not JSON: a text holds half a surrogate pair, which UTF-8 cannot tell"
 _FIELD: Final = re.compile(r"\[field_name='(\w+)', input_value=")
 
 
@@ -26,8 +28,9 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
     """The JSON form of `args`: an instance of the function's model, a mapping that fits it, or None for nothing.
 
     Its keys are the fields' names, never their aliases, so that a row outlives a changed alias. What JSON would not
-    bring back, such as a masked secret, is refused. Raises InvalidArguments, whose details never repeat the values, and
-    ArgumentsTooLarge.
+    bring back, such as a masked secret or NaN, is refused.
+
+    Raises InvalidArguments, whose details never repeat the values, and ArgumentsTooLarge.
     """
     name, signature = ref.name, ref.signature
     adapter, model = signature.adapter, signature.model
@@ -35,14 +38,9 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
         if args is None or (isinstance(args, Mapping) and not args):
             return {}
         raise _invalid(name, "it takes no arguments")
-    given = {} if args is None else args
-    is_model = isinstance(given, BaseModel)
-    if is_model and not (issubclass(model, BaseModel) and isinstance(given, model)):
-        raise _invalid(name, f"expected {model.__name__}, got {type(given).__name__}")
-    if not is_model and not isinstance(given, Mapping):
-        raise _invalid(name, f"expected {model.__name__} or a mapping, got {type(given).__name__}")
+    given = _model_or_mapping(name, model, {} if args is None else args)
     try:
-        value = given if is_model else adapter.validate_python(dict(given))  # type: ignore[call-overload]
+        value = given if isinstance(given, BaseModel) else adapter.validate_python(given)
         dumped = adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
         text = _to_json(name, dumped)
         again = adapter.validate_json(text, by_alias=False, by_name=True)  # it must be readable when it is due
@@ -50,15 +48,27 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
         raise _misfit(name, error) from None
     except PydanticSerializationError as error:
         raise _invalid(name, _reason(str(error)), *_FIELD.findall(str(error))[:1]) from None
+    except UnicodeEncodeError:
+        raise _invalid(name, _SURROGATE) from None
     except (ValueError, RecursionError):
         raise _invalid(name, "not JSON: it is circular or too deep") from None
     lost = _lost(value, again)
     if lost is not None:
-        raise _invalid(name, "JSON does not bring it back: store it in a table and pass its id", *lost)
+        raise _invalid(name, "JSON does not bring it back (a secret, an excluded field, NaN or infinity)", *lost)
     loaded = json.loads(text)
     if not isinstance(loaded, dict):
         raise _invalid(name, f"{model.__name__} does not become a JSON object")
     return loaded
+
+
+def _model_or_mapping(name: str, model: Any, args: object) -> BaseModel | dict[str, Any]:
+    if isinstance(args, BaseModel):
+        if model not in type(args).__mro__:
+            raise _invalid(name, f"expected {model.__name__}, got {type(args).__name__}")
+        return args
+    if isinstance(args, Mapping):
+        return dict(args)
+    raise _invalid(name, f"expected {model.__name__} or a mapping, got {type(args).__name__}")
 
 
 def decode(ref: FunctionRef[Any, Any], stored: object) -> Any:
@@ -89,10 +99,10 @@ def check_json(name: str, value: object) -> dict[str, Any]:
 
 def _to_json(name: str, value: object) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise _invalid(name, "not JSON: a text holds half a surrogate pair, which UTF-8 cannot tell") from None
+        raise _invalid(name, _SURROGATE) from None
     except (TypeError, RecursionError) as error:
         raise _invalid(name, f"not JSON: {error}") from None
     except ValueError:
@@ -108,6 +118,8 @@ def _lost(before: Any, after: Any, *at: str) -> tuple[str, ...] | None:
     """Where a value stands that JSON silently masks or leaves out; None where all is well."""
     if isinstance(before, (SecretStr, SecretBytes)):
         return None if before == after else at
+    if isinstance(before, float):  # pydantic writes NaN and infinity as null
+        return at if not math.isfinite(before) and after is None else None
     inner: list[tuple[Any, Any, str]] = []
     if isinstance(before, BaseModel) and isinstance(after, BaseModel):
         for name, field in type(after).model_fields.items():
@@ -115,6 +127,8 @@ def _lost(before: Any, after: Any, *at: str) -> tuple[str, ...] | None:
             if field.exclude and mine != other:
                 return (*at, name)
             inner.append((mine, other, name))
+        extra = after.model_extra or {}
+        inner += [(mine, extra.get(name), name) for name, mine in (before.model_extra or {}).items()]
     elif isinstance(before, dict) and isinstance(after, dict):
         inner = [(before[key], after[key], str(key)) for key in before.keys() & after.keys()]
     elif isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
@@ -138,6 +152,6 @@ def _misfit(name: str, error: ValidationError) -> InvalidArguments:
     for detail in error.errors(include_url=False, include_input=False):
         message = detail["msg"]
         if detail["type"] == "union_tag_invalid":  # the one message of pydantic's that repeats what it was given
-            message = f"The tag is none of {detail['ctx']['expected_tags']}"
+            message = f"The tag is none of {detail.get('ctx', {}).get('expected_tags')}"
         details.append({"type": detail["type"], "loc": list(detail["loc"]), "msg": message})
     return InvalidArguments(name, details)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import traceback
@@ -31,7 +30,7 @@ def describe(error: BaseException, declared: tuple[type[Exception], ...] = ()) -
         "tag": _bounded(type(error).__name__, _TAG),
         "message": _text(lambda: str(error), _MESSAGE, "message"),
     }
-    if isinstance(error, (*declared, ConfectError)):
+    if issubclass(type(error), (*declared, ConfectError)):  # isinstance would ask the error for its __class__
         data = _data(error)
         if data:
             described["data"] = data
@@ -50,8 +49,8 @@ def _text(make: Callable[[], str], limit: int, what: str) -> str:
 def _data(error: BaseException) -> dict[str, Any]:
     try:
         names = dict.fromkeys(getattr(error, "__dict__", {}))
-        if dataclasses.is_dataclass(error):  # with slots its fields are not in __dict__
-            names |= dict.fromkeys(field.name for field in dataclasses.fields(error))
+        # A dataclass with slots has its fields there, not in __dict__.
+        names |= dict.fromkeys(getattr(error, "__dataclass_fields__", {}))
         data = {_clean(name): _field(error, name) for name in names if not name.startswith("_")}
         if len(json.dumps(data, allow_nan=False)) > _DATA:
             return {"omitted": f"its fields take more than {_DATA} bytes"}

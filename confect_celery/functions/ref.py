@@ -147,20 +147,20 @@ class InternalPath(_Path):
     """A path to an internal function, or to a group on the way to one."""
 
     def __getattr__(self, part: str) -> InternalPath:
-        return InternalPath(_joined(self.name, part))
+        return InternalPath(_joined(self, part))
 
 
 class PublicPath(_Path):
     """A path to a public function, or to a group on the way to one; the scheduler does not take it."""
 
     def __getattr__(self, part: str) -> PublicPath:
-        return PublicPath(_joined(self.name, part))
+        return PublicPath(_joined(self, part))
 
 
-def _joined(name: str, part: str) -> str:
-    if part.startswith("_"):  # copy, pickle and IPython ask for such names
+def _joined(path: _Path, part: str) -> str:
+    if part.startswith("_"):  # copy, pickle and IPython ask for such names, copy even before there is a `path.name`
         raise AttributeError(part)
-    return f"{name}/{part}"
+    return f"{path.name}/{part}"
 
 
 class Refs:

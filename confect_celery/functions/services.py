@@ -23,12 +23,9 @@ class _Provider:
     def __init__(self, kinds: frozenset[Kind], factory: Callable[..., Any] | None = None) -> None:
         self.kinds = kinds
         self.factory = factory
+        self.managed = False
         if factory is None:
             return
-        if not callable(factory):
-            raise ServiceError(
-                _name(factory), None, "a factory is called to make the service; wrap the value: lambda: …"
-            )
         plain = inspect.unwrap(factory)  # what @contextmanager makes remembers the generator function it wraps
         if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
             raise ServiceError(_name(factory), None, "it is async; Celery's pools run plain functions. Use def.")
@@ -68,6 +65,8 @@ class Services:
         known = self._providers.get(service)
         if known is not None and known.factory is None:
             raise ServiceError(_name(service), None, "it is Confect's own; tests replace it by harness.provide().")
+        if not callable(factory):
+            raise ServiceError(_name(service), None, "its factory is called to make it; wrap a value: lambda: …")
         self._providers[service] = _Provider(_EVERY, factory)
 
     def override(self, service: object, fake: Any) -> AbstractContextManager[None]:

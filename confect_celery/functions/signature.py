@@ -7,6 +7,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -57,16 +58,19 @@ def parameters_of(function: Callable[..., Any], name: str) -> dict[str, Paramete
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     # A class's annotations are those of its __init__, a callable object's those of its __call__.
+    carrier: Any = function
     if inspect.isclass(function):
-        carrier: Any = function.__init__
-    else:
-        carrier = (
-            function if hasattr(function, "__annotations__") else getattr(function, "func", type(function).__call__)
-        )
-    return typing.get_type_hints(carrier, localns=_enclosing_names(function), include_extras=True)
+        carrier = function.__init__
+    elif not hasattr(function, "__annotations__"):
+        carrier = getattr(function, "func", type(function).__call__)
+    carrier = inspect.unwrap(carrier)
+    # What it returns is not looked at, and so may be a type that is imported for type checkers only.
+    annotations = {name: hint for name, hint in getattr(carrier, "__annotations__", {}).items() if name != "return"}
+    holder = SimpleNamespace(__annotations__=annotations, __globals__=getattr(carrier, "__globals__", {}))
+    return typing.get_type_hints(holder, localns=_enclosing_names(carrier), include_extras=True)
 
 
-def _enclosing_names(function: Callable[..., Any]) -> dict[str, Any]:
+def _enclosing_names(function: Any) -> dict[str, Any]:
     """What is local to the functions that `function` is being defined in.
 
     Under `from __future__ import annotations` an annotation is text, and get_type_hints knows the module's names only:

@@ -48,7 +48,8 @@ class Confirms:
             except BaseException:
                 # The channel may be closed, or a late confirmation on its way that the next message would take for its
                 # own; and the next connection declares anew what somebody may have deleted.
-                producer.connection.collect()
+                if producer.connection is not None:
+                    producer.connection.collect()
                 raise
 
     def _on_return(self, error: Exception, *_: Any) -> None:

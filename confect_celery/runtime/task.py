@@ -24,7 +24,7 @@ __all__ = ["ConfectTask", "attempt_of", "make_task"]
 
 
 def attempt_of(headers: Any) -> int:
-    """The attempt that a message is for; -1, which matches no row, when it does not say so in a way that can be read."""
+    """The attempt that a message is for; -1, which matches no row, when it does not say so readably."""
     if not hasattr(headers, "get"):
         return -1
     attempt, retries = headers.get(ATTEMPT_HEADER), headers.get("retries") or 0

@@ -58,7 +58,9 @@ class CeleryTransport:
             # In the header only: given as an argument it makes Celery delay the message itself on quorum queues.
             "headers": {
                 **(given.get("headers") or {}),
-                "ignore_result": bool(options.get("ignore_result", getattr(task, "ignore_result", self._app.conf.task_ignore_result))),
+                "ignore_result": bool(
+                    options.get("ignore_result", getattr(task, "ignore_result", self._app.conf.task_ignore_result))
+                ),
                 ATTEMPT_HEADER: delivery.attempt,
                 "eta": delivery.due.to_utc().isoformat(),
             },

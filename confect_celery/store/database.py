@@ -230,7 +230,7 @@ class Database:
         raise AssertionError("unreachable")
 
     def thread(self) -> AbstractContextManager[object]:
-        """The life of a thread of ours. A framework that lends a connection to each thread closes this one's after it."""
+        """The life of a thread of ours. A framework that lends connections to threads closes this one's after it."""
         return nullcontext()
 
     def dispose(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.brokers.rig import Rig, rig
 from tests.support.brokers import Brokers
+from tests.support.processes import Worker
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,31 @@ KINDS = [
 ]
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
+ROUTES = {"internal/mail/*": {"queue": "mail"}, "plain.*": {"queue": "plain"}}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A shop with two workers, for tests that leave it as they found it."""
+
+    kind: Kind
+    rig: Rig
+    first: Worker
+    """It consumes the queues shop and special."""
+    second: Worker
+    """It consumes the queues shop, mail, plain and aside."""
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def shared(
+    request: pytest.FixtureRequest, brokers: Brokers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shared]:
+    kind: Kind = request.param
+    config = {**kind.config, "task_routes": ROUTES, "task_default_queue": "shop"}
+    with rig(tmp_path_factory.mktemp("shared"), brokers.url(kind.server), config) as it:
+        first = it.worker("--concurrency", "2", "-Q", "shop,special")
+        second = it.worker("--concurrency", "2", "-Q", "shop,mail,plain,aside")
+        yield Shared(kind, it, first, second)
 
 
 @pytest.fixture

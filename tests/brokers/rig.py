@@ -17,6 +17,7 @@ from confect_celery import Duration, ScheduledFunction
 from tests.support.processes import Worker
 from tests.support.waiting import wait_for
 
+NEAR = Duration.seconds(1)
 SHOP = Path(__file__).with_name("shop.py")
 
 _numbers = itertools.count(1)
@@ -59,8 +60,8 @@ class Rig:
         worker.start()
         return worker
 
-    def schedule(self, function: Any, label: str, delay: Duration = Duration.seconds(1)) -> str:
-        """Schedule a function that takes a label."""
+    def schedule(self, function: Any, label: str, delay: Duration = NEAR) -> str:
+        """Schedule a function that takes a label, by default within the horizon."""
         return str(self.scheduler.run_after(delay, function, {"label": label}))
 
     def close(self) -> None:

@@ -102,4 +102,3 @@ def send(args: Label, db: DatabaseWriter) -> None:
 def plain_mark(label: str) -> None:
     with confect.writer() as db:
         leave_mark(db, label)
-

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from confect_celery import Duration
-from tests.brokers.conftest import Kind
+from tests.brokers.conftest import Shared
 from tests.brokers.rig import Rig
 from tests.support.waiting import wait_for
 
@@ -24,38 +22,33 @@ def _said(lags: list[float]) -> str:
     return f"p50 {lags[len(lags) // 2]:.1f} ms, p95 {lags[int(len(lags) * 0.95)]:.1f} ms, max {lags[-1]:.1f} ms"
 
 
-def test_each_runs_once_and_never_early(
-    kind: Kind, new_rig: Callable[..., Rig], record_property: Callable[[str, object], None]
-) -> None:
-    rig = new_rig(kind.server, **kind.config)
-    rig.worker()
+def test_each_runs_once_and_never_early(shared: Shared) -> None:
+    kind, rig = shared.kind.name, shared.rig
     run = rig.scheduler.run_many
-    # Far ones are the dispatcher's; near ones are published ahead with their eta, the later first, fractions included.
-    far = [(Duration.millis(3000 + 37 * n), rig.shop.mark, {"label": f"far {n}"}) for n in range(60)]
-    near = [(Duration.millis(1900 - 17 * n), rig.shop.mark, {"label": f"near {n}"}) for n in range(50)]
-    ids = {"far": run(far), "near": run(near)}
-    for name, scheduled in ids.items():
-        lags = _lags(rig, scheduled)
-        record_property(f"lag {kind.name} {name}", _said(lags))
-        print(f"lag {kind.name} {name}: {_said(lags)}")
+    rig.succeeded([rig.schedule(rig.shop.mark, f"warm-up {n}") for n in range(8)])
+    # Far ones are the dispatchers'; near ones are published ahead with their eta, the later first, fractions included.
+    far = run([(Duration.millis(3000 + 37 * n), rig.shop.mark, {"label": f"far {n}"}) for n in range(60)])
+    near = run([(Duration.millis(1900 - 37 * n + n / 3), rig.shop.mark, {"label": f"near {n}"}) for n in range(22)])
+    for name, ids in {"far": far, "near": near}.items():
+        lags = _lags(rig, ids)
+        print(f"lag {kind} {name}: {_said(lags)}")
         assert lags[0] >= 0, "early"
-        assert lags[len(lags) // 2] < 250
+        assert lags[len(lags) // 2] < 400
         assert lags[-1] < 1500
 
 
-def test_both_of_two_workers_get_work(kind: Kind, new_rig: Callable[..., Rig]) -> None:
+def test_both_of_two_workers_get_work(shared: Shared) -> None:
     """300 jobs at one instant: no worker may hoard them."""
-    rig = new_rig(kind.server, **kind.config)
-    rig.worker(), rig.worker()
+    rig = shared.rig
     due = Duration.seconds(4)
     ids = rig.scheduler.run_many([(due, rig.shop.mark, {"label": f"burst {n}"}) for n in range(300)])
     rig.succeeded(ids, within=40)
-    marks = rig.marks()
+    marks = [mark for mark in rig.marks() if mark.label.startswith("burst")]
 
     assert len(marks) == len({mark.label for mark in marks}) == 300
     done = {name: sum(mark.worker == name for mark in marks) for name in {mark.worker for mark in marks}}
-    first = rig.row(ids[0]).scheduled_time.epoch_micros / 1_000_000
-    print(f"burst {kind.name}: {sorted(done.values())} in {max(mark.at for mark in marks) - first:.1f} s")
+    took = max(mark.at for mark in marks) - rig.row(ids[0]).scheduled_time.epoch_micros / 1_000_000
+    print(f"burst {shared.kind.name}: {sorted(done.values())} in {took:.1f} s")
     assert len(done) == 2 and min(done.values()) >= 30
 
 
@@ -73,13 +66,3 @@ def test_files_in_a_folder_do_as_well(new_rig: Callable[..., Rig]) -> None:
     wait_for(lambda: rig.received(cancelled), what="the cancelled one's message")
     assert lags[0] >= 0
     assert rig.row(cancelled).state.kind == "canceled" and len(rig.marks()) == len(ids)
-
-
-@pytest.mark.parametrize("url", ["redis", "rabbitmq"])
-def test_an_early_message_never_starts_early(url: str, new_rig: Callable[..., Rig]) -> None:
-    """Fractional waits: Celery's own native delay refuses them on quorum queues."""
-    rig = new_rig(url, task_default_queue_type="quorum" if url == "rabbitmq" else "classic")
-    rig.worker()
-    ids = [rig.schedule(rig.shop.mark, f"fraction {n}", Duration.millis(1000 + n / 3)) for n in range(10)]
-
-    assert _lags(rig, ids)[0] >= 0

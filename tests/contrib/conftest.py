@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,9 +47,22 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def run(self, code: str, **env: str) -> Any:
+        """Run `code` in the project's shell; gives back what it left as `result`."""
+        prelude = "import json\nfrom accounts.models import *\nfrom accounts.tasks import *\n"
+        prelude += "from django.db import connection, transaction\n"
+        said = self.manage("shell", "-c", f"{prelude}{code}\nprint(json.dumps(result, default=str))", **env)
+        return json.loads(said.splitlines()[-1])
+
+
+@contextmanager
+def new_project(kind: str, databases: Databases, directory: Path) -> Iterator[Project]:
+    with ExitStack() as stack:
+        urls = [stack.enter_context(databases.url(kind, directory)) for _ in range(2)]
+        yield Project(kind, *urls)
+
 
 @pytest.fixture(params=DATABASES)
 def project(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Project]:
-    with ExitStack() as stack:
-        urls = [stack.enter_context(databases.url(request.param, tmp_path)) for _ in range(2)]
-        yield Project(request.param, *urls)
+    with new_project(request.param, databases, tmp_path) as it:
+        yield it

@@ -7,8 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 
-import pytest
-
 from confect_celery import Duration, ScheduledFunction
 from tests.integration.rig import Rig
 from tests.support.processes import Valkey

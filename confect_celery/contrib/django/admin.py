@@ -46,9 +46,12 @@ class ScheduledFunctionAdmin(_ModelAdmin):
 
     # -- what is shown
 
-    def get_date_hierarchy(self, request: HttpRequest) -> str | None:
-        """By due time; not on a MySQL without its time zone tables, which could not tell the days apart."""
-        return super().get_date_hierarchy(request) if _can_tell_days() else None
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Without days to choose on a MySQL that lacks its time zone tables: it could not tell them apart."""
+        changes = super().get_changelist_instance(request)
+        if not _can_tell_days():
+            changes.date_hierarchy = None
+        return changes
 
     @admin.display(description="args")
     def pretty_args(self, row: ScheduledFunction) -> str:

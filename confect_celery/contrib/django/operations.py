@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from django.db import connections, router
+from django.db import router
 from django.db.migrations.operations.base import Operation
 
 from confect_celery.contrib.django import conf
-from confect_celery.contrib.django.database import DjangoDatabase
 from confect_celery.store import Store, migrations
 
 __all__ = ["Revise"]

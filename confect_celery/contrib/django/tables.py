@@ -23,9 +23,7 @@ Make = Callable[[Any, Any], Any]
 _TYPES: Final[dict[str, Make]] = {
     **dict.fromkeys(("AutoField", "IntegerField", "PositiveIntegerField"), lambda *_: sa.Integer()),
     **dict.fromkeys(("BigAutoField", "BigIntegerField", "PositiveBigIntegerField"), lambda *_: sa.BigInteger()),
-    **dict.fromkeys(
-        ("SmallAutoField", "SmallIntegerField", "PositiveSmallIntegerField"), lambda *_: sa.SmallInteger()
-    ),
+    **dict.fromkeys(("SmallAutoField", "SmallIntegerField", "PositiveSmallIntegerField"), lambda *_: sa.SmallInteger()),
     **dict.fromkeys(
         ("CharField", "SlugField", "FileField", "FilePathField"), lambda field, _: sa.String(field.max_length)
     ),
@@ -54,8 +52,9 @@ def tables_of(alias: str) -> sa.MetaData:
         options = model._meta
         if options.proxy or options.db_table in metadata.tables or not router.allow_migrate_model(alias, model):
             continue
-        columns = [_column(field, alias) for field in options.local_concrete_fields]
-        if all(column is not None for column in columns):
+        fields = options.local_concrete_fields
+        columns = [column for field in fields if (column := _column(field, alias)) is not None]
+        if len(columns) == len(fields):
             sa.Table(options.db_table, metadata, *columns)
     return metadata
 

@@ -2,7 +2,8 @@
 
 from confect_celery.store.query.catalog import Catalog
 from confect_celery.store.query.document import Document
-from confect_celery.store.query.filters import Condition, Field, Filter
+from confect_celery.store.query.fields import Field, FieldPath
+from confect_celery.store.query.filters import Condition, Filter
 from confect_celery.store.query.reader import DatabaseReader, Page, Query, TableReader
 from confect_celery.store.query.system import SystemTable
 from confect_celery.store.query.writer import DatabaseWriter, SystemTableWriter, TableWriter
@@ -14,6 +15,7 @@ __all__ = [
     "DatabaseWriter",
     "Document",
     "Field",
+    "FieldPath",
     "Filter",
     "Page",
     "Query",

@@ -10,7 +10,8 @@ __all__ = ["Document"]
 
 
 class Document(Mapping[str, Any]):
-    """One row of a table, read-only: `user.email`, or `user["email"]` where the name is a Python word.
+    """One row of a table, read-only: `user.email`, or `user["email"]` where the name is a Python word or a mapping's
+    own, as `items`.
 
     Times are `DateTime`s; JSON columns are plain dicts and lists. It does not change when the row does.
     """
@@ -33,6 +34,9 @@ class Document(Mapping[str, Any]):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"documents are read-only: use db.table({self._table!r}).patch(id, {{{name!r}: …}})")
 
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
     def __getitem__(self, name: str) -> Any:
         return self._fields[name]
 
@@ -43,9 +47,14 @@ class Document(Mapping[str, Any]):
         return len(self._fields)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Document) and (self._table, self._fields) == (other._table, other._fields)
+        if isinstance(other, Document):
+            return (self._table, self._fields) == (other._table, other._fields)
+        return self._fields == dict(other) if isinstance(other, Mapping) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._fields]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Document, (self._table, self._fields)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar, overload
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 import sqlalchemy as sa
 
@@ -12,15 +12,19 @@ from confect_celery.errors import InvalidFilter, NotFound, NotUnique
 from confect_celery.store.query import cursor as cursors
 from confect_celery.store.query.catalog import Catalog
 from confect_celery.store.query.document import Document
-from confect_celery.store.query.filters import Condition, Field, FieldPath, Filter, Resolver
+from confect_celery.store.query.fields import Field, FieldPath, Resolver
+from confect_celery.store.query.filters import Condition, Filter
+from confect_celery.store.query.ordering import Direction, SortKey, beyond, order_by, sort_keys
 from confect_celery.store.query.system import SYSTEM_NAME
-from confect_celery.store.query.values import from_column, to_column
+from confect_celery.store.query.values import equals, from_column, is_uuid
 from confect_celery.store.row import ScheduledFunction
 
 __all__ = ["DatabaseReader", "Page", "Query", "TableReader"]
 
 Row = TypeVar("Row")
-Direction = Literal["asc", "desc"]
+
+_STREAMED_AT_ONCE: Final = 500
+_MOST_ROWS: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Page(Generic[Row]):
     is_done: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query(Generic[Row]):
     """A query that is built step by step, each step a new query, and runs as one statement when asked for rows."""
 
@@ -40,7 +44,8 @@ class Query(Generic[Row]):
     _resolver: Resolver
     _convert: Callable[[sa.Row[Any]], Row]
     _where: tuple[sa.ColumnElement[bool], ...] = ()
-    _by: tuple[Field, Direction] | None = None
+    _present: frozenset[sa.Column[Any]] = frozenset()
+    _by: tuple[Field | None, Direction] = (None, "asc")
 
     # -- building
 
@@ -52,14 +57,29 @@ class Query(Generic[Row]):
         condition = build(Filter(self._resolver, self._dialect))
         if not isinstance(condition, Condition):
             raise InvalidFilter(f"filter() got {condition!r}: build a condition with q.eq and its like, not with ==.")
-        return replace(self, _where=(*self._where, condition.clause))
+        return self._query((*self._where, condition.clause), self._present | condition.present, self._by)
 
     def order(self, direction: Direction = "asc", by: FieldPath | None = None) -> Query[Row]:
-        """Sorted by a field, by the id where none is given; rows that have no value there come last."""
+        """Sorted by a field; by the id where none is given, or "creation": ids made here grow with the time.
+
+        Rows that have no value there come last. Inside JSON, numbers (false and true as 0 and 1) come before texts.
+        """
         if direction not in ("asc", "desc"):
             raise InvalidFilter(f"order() takes 'asc' or 'desc', not {direction!r}.")
-        field = Field(self._only_key()) if by is None else self._resolver.field(by)
-        return replace(self, _by=(field, direction))
+        by_id = by is None or (by == "creation" and "creation" not in self._table.columns)
+        query = self._query(
+            self._where, self._present, (None if by is None or by_id else self._resolver.field(by), direction)
+        )
+        query._keys()  # refuses now what cannot be sorted by
+        return query
+
+    def _query(
+        self,
+        where: tuple[sa.ColumnElement[bool], ...],
+        present: frozenset[sa.Column[Any]],
+        by: tuple[Field | None, Direction],
+    ) -> Query[Row]:
+        return Query(self._connection, self._resolver, self._convert, where, present, by)
 
     # -- running
 
@@ -76,16 +96,17 @@ class Query(Generic[Row]):
 
     def take(self, count: int) -> list[Row]:
         """At most `count` rows."""
-        return self._rows(self._ordered(self._select()).limit(count))
+        return self._rows(self._ordered(self._select()).limit(_size(count, 0)))
 
     def collect(self) -> list[Row]:
         """All rows."""
         return self._rows(self._ordered(self._select()))
 
     def __iter__(self) -> Iterator[Row]:
-        """All rows, fetched by and by."""
-        streamed = self._connection.execution_options(yield_per=500).execute(self._ordered(self._select()))
-        return (self._convert(row) for row in streamed)
+        """All rows, as they are when the loop begins: it may write to the table. PostgreSQL's come by and by."""
+        options = {"yield_per": _STREAMED_AT_ONCE} if self._streams() else {}
+        with self._connection.execute(self._ordered(self._select()), execution_options=options) as result:
+            yield from map(self._convert, result if options else result.all())
 
     def count(self) -> int:
         """How many rows there are, counted by the database."""
@@ -93,27 +114,28 @@ class Query(Generic[Row]):
         return counted
 
     def paginate(self, size: int, cursor: str | None = None) -> Page[Row]:
-        """`size` rows after `cursor`, from the start without one.
+        """`size` rows after `cursor`, from the start without one. Ask with the filters and the order it was got with.
 
         Rows added or removed meanwhile neither repeat nor hide others. Raises InvalidFilter for a cursor that is not
-        this query's.
+        of this table and order, and for a table without a primary key.
         """
-        if size < 1:
-            raise InvalidFilter(f"paginate() takes a size of at least 1, not {size}.")
-        key = self._only_key()
-        sort, direction = self._sort()
-        statement = self._ordered(self._select(*self._columns(), sort.label("_sort")))
+        size = _size(size, 1)
+        if not self._resolver.keys:
+            raise InvalidFilter(f"{self._resolver.name!r} has no primary key, so its rows cannot be told apart.")
+        keys = self._keys()
+        field, direction = self._by
+        order = repr((self._resolver.name, None if field is None else (field.column.key, field.path), direction))
+        columns = [key.expression.label(f"_key_{number}") for number, key in enumerate(keys)]
+        statement = self._ordered(self._select(*self._columns(), *columns))
         if cursor is not None:
-            after, last = cursors.decode(cursor)
-            statement = statement.where(
-                cursors.beyond(sort, direction, after, key, to_column(last, key, self._dialect))
-            )
+            values = cursors.decode(order, cursor)
+            cursors.check([(key.kind, key.nullable) for key in keys], values, self._dialect)
+            statement = statement.where(beyond(keys, values))
         rows = self._connection.execute(statement.limit(size + 1)).all()
         items = [self._convert(row) for row in rows[:size]]
         if len(rows) <= size:
             return Page(items, None, True)
-        ended = rows[size - 1]
-        return Page(items, cursors.encode(ended._mapping["_sort"], ended._mapping[key]), False)
+        return Page(items, cursors.encode(order, rows[size - 1][-len(keys) :]), False)
 
     # -- how
 
@@ -128,37 +150,32 @@ class Query(Generic[Row]):
     def _columns(self) -> list[sa.Column[Any]]:
         return list(self._table.columns)
 
+    def _keys(self) -> list[SortKey]:
+        return sort_keys(self._resolver, *self._by, self._present, self._dialect)
+
     def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         return sa.select(*(columns or self._columns())).select_from(self._table).where(*self._where)
 
-    def _sort(self) -> tuple[sa.ColumnElement[Any], Direction]:
-        if self._by is None:
-            return self._only_key(), "asc"
-        field, direction = self._by
-        return (field.column[field.path].as_string() if field.path else field.column), direction
-
     def _ordered(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        keys = list(self._table.primary_key.columns)
-        if self._by is None:
-            return statement.order_by(*keys)
-        column, direction = self._sort()
-        turned = [column.desc() if direction == "desc" else column.asc()]
-        turned += [key.desc() if direction == "desc" else key.asc() for key in keys if key is not column]
-        if self._by[0].path or self._by[0].column.nullable:
-            if self._dialect not in ("mysql", "mariadb"):
-                turned[0] = turned[0].nulls_last()
-            else:  # these do not know NULLS LAST
-                turned.insert(0, column.is_(None).asc())
-        return statement.order_by(*turned)
+        return statement.order_by(*order_by(self._keys(), self._dialect))
 
     def _rows(self, statement: sa.Select[Any]) -> list[Row]:
         return [self._convert(row) for row in self._connection.execute(statement)]
 
-    def _only_key(self) -> sa.Column[Any]:
-        keys = list(self._table.primary_key.columns)
-        if len(keys) != 1:
-            raise InvalidFilter(f"{self._resolver.name!r} has no single primary key: say by which field to order.")
-        return keys[0]
+    def _streams(self) -> bool:
+        """Whether rows can be fetched by and by while the same connection goes on to other statements.
+
+        MySQL cannot do that at all, and SQLite would show the loop the rows that it has just added.
+        """
+        return self._dialect == "postgresql" and not getattr(
+            self._connection.connection.driver_connection, "autocommit", False
+        )
+
+
+def _size(count: int, least: int) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        raise InvalidFilter(f"A number of rows is an integer of at least {least}, not {count!r}.")
+    return min(count, _MOST_ROWS)
 
 
 class TableReader(Query[Row]):
@@ -177,12 +194,19 @@ class TableReader(Query[Row]):
         return rows[0] if rows else None
 
     def _is(self, id: Any) -> sa.ColumnElement[bool]:
-        keys = list(self._table.primary_key.columns)
+        keys = self._resolver.keys
         values = id if isinstance(id, tuple) else (id,)
-        if not keys or len(keys) != len(values):
+        if not keys:
+            raise InvalidFilter(f"{self._resolver.name!r} has no primary key: find its rows by filter().")
+        if len(keys) != len(values):
             raise InvalidFilter(f"{self._resolver.name!r} has a primary key of {len(keys)} columns, not {len(values)}.")
-        pairs = zip(keys, values, strict=True)
-        return sa.and_(*(key == to_column(value, key, self._dialect) for key, value in pairs))
+        return sa.and_(*(self._key_is(key, value) for key, value in zip(keys, values, strict=True)))
+
+    def _key_is(self, key: sa.Column[Any], value: Any) -> sa.ColumnElement[bool]:
+        # An id often comes from outside: what is no UUID is simply not found.
+        if isinstance(key.type, sa.Uuid) and isinstance(value, str) and not is_uuid(value):
+            return sa.false()
+        return key.is_(None) if value is None else equals(key, [value], self._dialect)
 
 
 class DatabaseReader:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from confect_celery.store.query.filters import Field, Resolver
+from confect_celery.store.query.fields import Field, Resolver
+from confect_celery.store.query.json_place import Path
 from confect_celery.store.row import ErrorInfo, ScheduledFunction, ScheduledFunctionId, State, StateKind
 
 __all__ = ["SYSTEM_NAME", "SystemResolver", "SystemTable"]
@@ -20,7 +22,7 @@ class SystemResolver(Resolver):
     def __init__(self, table: sa.Table) -> None:
         super().__init__(SYSTEM_NAME, table)
 
-    def renamed(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+    def renamed(self, parts: Path) -> Path:
         """Where the field of that path is kept."""
         if parts[:2] == ("state", "kind"):
             return ("state", *parts[2:])
@@ -28,10 +30,11 @@ class SystemResolver(Resolver):
             return parts[1:]
         return parts
 
-    def implied(self, field: Field, value: object) -> list[sa.ColumnElement[bool]]:
+    def implied(self, field: Field, values: Sequence[object]) -> list[sa.Column[Any]]:
         """Pending and running rows are those of the partial index: terminal ones need not be looked at."""
-        live = field.column is self.table.c.state and value in (StateKind.PENDING, StateKind.IN_PROGRESS)
-        return [self.table.c.next_at.is_not(None)] if live else []
+        live = (StateKind.PENDING, StateKind.IN_PROGRESS)
+        all_live = field.column is self.table.c.state and all(value in live for value in values)
+        return [self.table.c.next_at] if all_live else []
 
 
 class SystemTable:
@@ -41,7 +44,7 @@ class SystemTable:
         self.table = table
 
     def to_scheduled_function(self, row: sa.Row[Any]) -> ScheduledFunction:
-        """A row of all the table's columns as a value."""
+        """A row of all the table's columns as a value. JSON that is not of our shape raises nothing."""
         kind = StateKind(row.state)
         error = ErrorInfo.from_json(row.error) if kind is StateKind.FAILED else None
         return ScheduledFunction(
@@ -56,5 +59,5 @@ class SystemTable:
             attempt=row.attempt,
             next_at=row.next_at,
             parent_id=row.parent_id,
-            options=row.options,
+            options=row.options if isinstance(row.options, Mapping) else {},
         )

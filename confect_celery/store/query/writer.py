@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +9,9 @@ from typing import Any, Literal, NoReturn, TypeVar, overload
 
 import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.sql.schema import CallableColumnDefault, ColumnElementColumnDefault, ScalarElementColumnDefault
 
-from confect_celery.errors import NotFound, SystemTableReadOnly, UnknownField
+from confect_celery.errors import NotFound, SystemTableReadOnly
 from confect_celery.store.ids import new_id
 from confect_celery.store.query.catalog import Catalog
 from confect_celery.store.query.document import Document
@@ -27,32 +27,37 @@ Row = TypeVar("Row")
 Fields = Mapping[str, Any] | BaseModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableWriter(TableReader[Row]):
     """A table to read and to write. Unknown field names raise UnknownField; what the database refuses comes through as
     SQLAlchemy's error."""
 
     def insert(self, document: Fields) -> Any:
-        """Add a row; gives back its id, made here (UUIDv7) where the key is a text or UUID without a default."""
+        """Add a row; gives back its id, made here (UUIDv7) where the key is a text or UUID without a default.
+
+        The id of a composite key is a tuple; without a primary key it is None.
+        """
         values = self._values(document)
-        keys = list(self._table.primary_key.columns)
-        if len(keys) == 1 and keys[0].name not in values and _needs_id(keys[0]):
-            id = new_id(DateTime.now())
-            values[keys[0].name] = _id_for(keys[0], id)
+        keys = self._resolver.keys
+        for key in keys:
+            if key.key in values and values[key.key] is None:
+                del values[key.key]  # a model's `id: int | None = None`
+        if len(keys) == 1 and keys[0].key not in values and _needs_id(keys[0]):
+            values[keys[0].key] = _id_for(keys[0], new_id(DateTime.now()))
         inserted = self._connection.execute(sa.insert(self._table).values(values)).inserted_primary_key
         made = tuple(inserted or ())
-        return made[0] if len(made) == 1 else made
+        return made[0] if len(made) == 1 else made or None
 
     def patch(self, id: Any, fields: Fields) -> None:
-        """Change these fields of the row and no others; raises NotFound."""
-        self._update(id, self._values(fields))
+        """Change these fields of the row and no others, of a model those that were set; raises NotFound."""
+        self._update(id, self._values(fields, only_set=True))
 
     def replace(self, id: Any, document: Fields) -> None:
         """Make the row this document: fields that it lacks go back to their default, or NULL; raises NotFound."""
         values = self._values(document)
         for column in self._table.columns:
-            if not column.primary_key and column.name not in values:
-                values[column.name] = _default_of(column)
+            if not (column.primary_key or column.key in values or column.computed or column.onupdate):
+                values[column.key] = _default_of(column, self._dialect)
         self._update(id, values)
 
     def delete(self, id: Any) -> None:
@@ -68,16 +73,14 @@ class TableWriter(TableReader[Row]):
             # MySQL counts changed rows: a patch that changes nothing may have found its row all the same.
             self.get(id)
 
-    def _values(self, document: Fields) -> dict[str, Any]:
-        given = dict(document) if isinstance(document, (Mapping, BaseModel)) else document
-        columns = self._table.columns
-        for name in given:
-            if name not in columns:
-                raise UnknownField(self._resolver.name, name, difflib.get_close_matches(name, list(columns.keys()), 3))
-        return {name: to_column(value, columns[name], self._dialect) for name, value in given.items()}
+    def _values(self, document: Fields, *, only_set: bool = False) -> dict[str, Any]:
+        given = dict(document)
+        if only_set and isinstance(document, BaseModel):
+            given = {name: value for name, value in given.items() if name in document.model_fields_set}
+        return {name: to_column(value, self._resolver.column(name), self._dialect) for name, value in given.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SystemTableWriter(TableReader[ScheduledFunction]):
     """`_scheduled_functions` for a writer: read it as any table; one may only delete, which cancels."""
 
@@ -122,17 +125,25 @@ class DatabaseWriter(DatabaseReader):
 
 
 def _needs_id(key: sa.Column[Any]) -> bool:
-    return isinstance(key.type, (sa.String, sa.Uuid)) and key.default is None and key.server_default is None
+    # A key that is another row's id is the caller's to say.
+    own = isinstance(key.type, (sa.String, sa.Uuid)) and not isinstance(key.type, sa.Enum) and not key.foreign_keys
+    fits = not isinstance(key.type, sa.String) or (key.type.length or 36) >= 36
+    return own and fits and key.default is None and key.server_default is None
 
 
 def _id_for(key: sa.Column[Any], id: str) -> Any:
     return uuid.UUID(id) if isinstance(key.type, sa.Uuid) and key.type.as_uuid else id
 
 
-def _default_of(column: sa.Column[Any]) -> Any:
-    if column.default is not None and column.default.is_scalar:
-        return column.default.arg  # type: ignore[attr-defined]
-    if column.server_default is not None and isinstance(column.server_default, sa.DefaultClause):
-        default = column.server_default.arg
-        return sa.literal(default) if isinstance(default, str) else default
-    return None
+def _default_of(column: sa.Column[Any], dialect: str) -> Any:
+    default = column.default
+    if isinstance(default, ScalarElementColumnDefault | ColumnElementColumnDefault):
+        return default.arg
+    if isinstance(default, CallableColumnDefault):
+        return default.arg(None)  # type: ignore[arg-type]  # as SQLAlchemy calls it outside of a statement
+    if dialect == "postgresql" or (dialect != "sqlite" and (column.nullable or column.server_default is not None)):
+        return sa.literal_column("DEFAULT")
+    server = column.server_default
+    if isinstance(server, sa.DefaultClause):
+        return sa.literal(server.arg) if isinstance(server.arg, str) else server.arg
+    return sa.null()

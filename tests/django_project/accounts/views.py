@@ -1,11 +1,11 @@
 """With ATOMIC_REQUESTS each view is one transaction."""
 
-from accounts.models import Account
-from accounts.tasks import Register, Text, remind
-from accounts.tasks import register as register_mutation
 from django.http import HttpRequest, HttpResponse
 from webshop.celery import confect
 
+from accounts.models import Account
+from accounts.tasks import Register, Text, remind
+from accounts.tasks import register as register_mutation
 from confect_celery import Duration
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NotRequired, TypedDict, assert_type
+from typing import Literal, NotRequired, assert_type
 
 from celery import Celery
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from confect_celery import Confect, DatabaseReader, DatabaseWriter, Duration, Scheduler
 from confect_celery.functions import ActionRef, InternalActionRef, InternalMutationRef, MutationRef, QueryRef

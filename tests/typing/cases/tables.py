@@ -1,6 +1,6 @@
 """Rows: documents, and scheduled functions."""
 
-# ruff: noqa: B015, B018
+# ruff: noqa: B018
 from __future__ import annotations
 
 from typing import Any, assert_type

@@ -1,6 +1,6 @@
 """Arithmetic and order of durations and points in time."""
 
-# ruff: noqa: B015, B018
+# ruff: noqa: B015
 from __future__ import annotations
 
 import datetime as dt

@@ -26,6 +26,10 @@ class Mapped(typing_extensions.TypedDict):
 class Mailer: ...
 
 
+class Odd(typing_extensions.TypedDict):
+    mailer: Mailer
+
+
 def analysed(function: Callable[..., Any]) -> Signature:
     return Signature.of(function, function.__name__)
 
@@ -112,13 +116,7 @@ def test_what_cannot_be_filled_is_refused_by_name(
 
 
 def test_what_pydantic_refuses_names_the_parameter() -> None:
-    class Odd:
-        __slots__ = ("x",)
-
-    class Holder(typing_extensions.TypedDict):
-        odd: Odd
-
-    def remind(args: Holder) -> None: ...
+    def remind(args: Odd) -> None: ...
 
     with pytest.raises(ServiceError, match="Unable to generate pydantic-core schema") as raised:
         analysed(remind)
@@ -144,7 +142,8 @@ def test_names_local_to_the_functions_around_are_found() -> None:
         class Inner: ...
 
         class Holder:
-            def method(self: Local, inner: Inner) -> None: ...
+            @staticmethod
+            def method(args: Local, inner: Inner) -> None: ...
 
         return analysed(Holder.method)
 
@@ -185,6 +184,13 @@ def test_a_model_that_is_not_complete_yet_is_looked_up_again() -> None:
         services.check(namespace["read"])
     exec("class Later(BaseModel): ...\nHalf.model_rebuild(_types_namespace={'Later': Later})", namespace)
     services.check(namespace["read"])
+
+
+def test_what_a_function_returns_need_not_be_known_at_run_time() -> None:
+    def read(args: Args) -> OnlyForCheckers:  # type: ignore[name-defined]  # noqa: F821
+        return None
+
+    assert analysed(read).model is Args
 
 
 def test_factories_of_every_shape_are_read() -> None:

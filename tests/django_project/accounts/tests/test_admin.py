@@ -1,12 +1,12 @@
 """The admin, through Django's test client."""
 
-from accounts.models import Account
-from accounts.tasks import Text, remind, remind_and_fail
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import TestCase
 from webshop.celery import confect
 
+from accounts.models import Account
+from accounts.tasks import Text, remind, remind_and_fail
 from confect_celery import DateTime, Duration
 from confect_celery.testing import harness
 
@@ -35,7 +35,7 @@ class Admin(TestCase):
         page = self.client.get(LIST)
         self.assertContains(page, first)
         self.assertContains(page, "internal/accounts/remind_and_fail")
-        assert self.listed() == [second, first]
+        assert sorted(self.listed()) == sorted([first, second])
         assert self.listed(state__exact="canceled") == [second]
         assert self.listed(name="internal/accounts/remind") == [first]
         assert self.listed(q="NEEDLE") == [first]

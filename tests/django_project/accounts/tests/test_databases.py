@@ -1,11 +1,11 @@
 """More than one database: each alias has its own table and its own transactions."""
 
-from accounts.models import Account
-from accounts.tasks import Register, Text, register, remind
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 from webshop.celery import confect
 
+from accounts.models import Account
+from accounts.tasks import Register, Text, register, remind
 from confect_celery import Duration, InvalidSettings
 from confect_celery.contrib.django.database import DjangoDatabase
 from confect_celery.contrib.django.models import ScheduledFunction
@@ -19,7 +19,7 @@ class Unlucky(Exception):
 
 
 class OtherDatabase(TransactionTestCase):
-    databases = {"default", "other"}  # noqa: RUF012
+    databases = {"default", "other"}
 
     def tearDown(self) -> None:
         for alias in self.databases:
@@ -47,7 +47,7 @@ class OtherDatabase(TransactionTestCase):
 
 
 class BothInATestCase(TestCase):
-    databases = {"default", "other"}  # noqa: RUF012
+    databases = {"default", "other"}
 
     def test_both_are_tested_in_transactions(self) -> None:
         with harness(confect, "django://other") as shop:

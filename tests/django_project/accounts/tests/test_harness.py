@@ -1,11 +1,11 @@
 """Inside Django's TestCase, whose transaction never commits, a shop is tested with the harness."""
 
-from accounts.models import Account, Reminder
-from accounts.tasks import Register, Text, call_out, plain, register, remind, remind_and_fail, remind_every_way
 from django.db import transaction
 from django.test import TestCase
 from webshop.celery import confect
 
+from accounts.models import Account, Reminder
+from accounts.tasks import Register, Text, call_out, plain, register, remind, remind_and_fail, remind_every_way
 from confect_celery import Duration
 from confect_celery.testing import harness
 

@@ -68,7 +68,7 @@ class SettingsOfDjango(SimpleTestCase):
 
 
 class Table(TestCase):
-    databases = {"default", "other"}  # noqa: RUF012
+    databases = {"default", "other"}
 
     def test_migrate_made_exactly_the_table_of_the_schema(self) -> None:
         store = confect.store

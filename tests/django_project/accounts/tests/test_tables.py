@@ -4,11 +4,11 @@ import datetime as dt
 import uuid
 from decimal import Decimal
 
-from accounts.models import Account, Reminder
 from django.db import connection
 from django.test import TestCase
 from webshop.celery import confect
 
+from accounts.models import Account, Reminder
 from confect_celery import DateTime, Duration, NotFound, UnknownTable
 
 WHEN = dt.datetime(2030, 1, 1, 12, 30, tzinfo=dt.UTC)

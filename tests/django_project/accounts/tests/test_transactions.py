@@ -2,13 +2,13 @@
 
 from unittest import mock
 
-from accounts.models import Account, Reminder
-from accounts.tasks import Register, Text, register, register_two, remind, unverified
 from django.db import connection, transaction
 from django.db.utils import OperationalError
 from django.test import Client, TransactionTestCase
 from webshop.celery import confect
 
+from accounts.models import Account, Reminder
+from accounts.tasks import Register, Text, register, register_two, remind, unverified
 from confect_celery import Duration, ScheduledFunction
 from confect_celery.testing import harness
 
