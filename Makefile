@@ -1,10 +1,10 @@
-# The doors: make demo | test | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
+# The doors: make demo | test | test-shops | test-long | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench servers clean
+.PHONY: demo test test-shops test-long check format bench servers clean
 
 # uv installs in a second what takes pip twenty; pip does where uv has no wheel.
 $(STAMP): pyproject.toml
@@ -19,8 +19,17 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m tasks.demo
 
+# Under ten minutes on two cores: values, functions, the store on three databases, real workers, the demo, types, docs.
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# Async and Django shops: their own tests on three databases.
+test-shops: $(STAMP)
+	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
+
+# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, Django with real workers: a quarter of an hour.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/contrib/test_django_worker.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -57,8 +57,8 @@ def shared(
     kind: Kind = request.param
     config = {**kind.config, "task_routes": ROUTES, "task_default_queue": "shop"}
     with rig(tmp_path_factory.mktemp("shared"), brokers.url(kind.server), config) as it:
-        first = it.worker("--concurrency", "2", "-Q", "shop,special")
-        second = it.worker("--concurrency", "2", "-Q", "shop,mail,plain,aside")
+        queues = ("shop,special", "shop,mail,plain,aside")
+        first, second = it.start_workers(*(("--concurrency", "2", "-Q", names) for names in queues))
         yield Shared(kind, it, first, second)
 
 

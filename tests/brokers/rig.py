@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,15 @@ class Rig:
 
     def worker(self, *options: str) -> Worker:
         """One more worker, by default a prefork pool of two."""
-        worker = Worker("tests.brokers.shop", self.directory, self.env, *options)
-        self.workers.append(worker)
-        worker.start()
-        return worker
+        return self.start_workers(options)[0]
+
+    def start_workers(self, *options: Sequence[str]) -> list[Worker]:
+        """As many workers at once as options are given."""
+        workers = [Worker("tests.brokers.shop", self.directory, self.env, *each) for each in options]
+        self.workers += workers
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Worker.start, workers))
+        return workers
 
     def schedule(self, function: Any, label: str, delay: Duration = NEAR) -> str:
         """Schedule a function that takes a label, by default within the horizon."""
@@ -67,7 +73,7 @@ class Rig:
     def close(self) -> None:
         """End everything."""
         for worker in self.workers:
-            worker.stop()
+            worker.kill()  # how they end in order is not the matter here
         self.confect.store.database.dispose()
         self.app.close()
         del sys.modules[self.shop.__name__]

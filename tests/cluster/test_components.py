@@ -54,11 +54,8 @@ def _suite(directory: Path, head: str, **values: object) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=directory, timeout=55, check=False)
 
 
-@pytest.mark.parametrize(
-    ("head", "broker"), [(IMPORTED, "celery_redis_broker"), (NAMED, "celery_valkey_broker")], ids=["imported", "named"]
-)
-def test_a_suite_by_processes(tmp_path: Path, head: str, broker: str) -> None:
-    done = _suite(tmp_path, head, by_process=True, broker=broker)
+def test_a_suite_by_processes(tmp_path: Path) -> None:
+    done = _suite(tmp_path, NAMED, by_process=True, broker="celery_valkey_broker")
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-4000:]
 
 

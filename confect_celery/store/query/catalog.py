@@ -35,7 +35,9 @@ class Catalog:
             known = {*(self._known.tables if self._known is not None else ()), SYSTEM_NAME}
             known |= set(sa.inspect(connection).get_table_names())
             known = {other for other in known if not self._is_system(other)}
-            raise UnknownTable(str(name), difflib.get_close_matches(str(name), known, 3))
+            like_system = isinstance(name, str) and self._is_system(name)
+            close = [SYSTEM_NAME] if like_system else difflib.get_close_matches(str(name), known, 3)
+            raise UnknownTable(str(name), close)
         return Resolver(name, table)
 
     def _find(self, name: str, connection: sa.Connection) -> sa.Table | None:
