@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import uuid
 
 from confect_celery.store.row import ScheduledFunctionId
@@ -10,14 +11,24 @@ from confect_celery.timing import DateTime
 
 __all__ = ["first_id_at", "new_id"]
 
+_lock = threading.Lock()
+_last = 0
+
 
 def new_id(now: DateTime) -> ScheduledFunctionId:
-    """A new id, created at `now`.
+    """A new id, created at `now`. Of one process's ids at the same instant a later one is greater.
 
     Not the standard library's `uuid7`: it came with Python 3.14, and it cannot be told the time.
     """
-    random = secrets.randbits(74)
-    number = now.epoch_millis << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    global _last
+    millis, micros = divmod(now.epoch_micros, 1000)
+    # The 12 bits after the version tell the fraction of the millisecond; the first of the random bits stays 0 as room.
+    number = millis << 80 | 0x7 << 76 | (micros * 4096 // 1000) << 64 | 0b10 << 62 | secrets.randbits(61)
+    with _lock:
+        if number >> 64 == _last >> 64 and number <= _last:
+            # A random step: a forked child goes on from the same last id as its parent.
+            number = _last + 1 + secrets.randbits(32)
+        _last = number
     return ScheduledFunctionId(str(uuid.UUID(int=number)))
 
 
