@@ -30,7 +30,8 @@ def test_each_goes_to_its_queue(shared: Shared) -> None:
 
 def test_a_signature_says_where_it_goes(shared: Shared) -> None:
     rig = shared.rig
-    signature = rig.shop.plain_mark.s("aside").set(queue="aside", priority=3, countdown=60)
+    signature = rig.shop.plain_mark.s("aside").set(queue="aside", priority=3)
+    signature.set(countdown=60, task_id="another", headers={"theirs": 1})  # time and id are the row's
     rig.succeeded([rig.scheduler.run_after(Duration.seconds(1), signature)])
 
     mark = rig.mark("aside")
