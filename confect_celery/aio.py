@@ -66,7 +66,8 @@ class AsyncScheduler:
 
     async def _do(self, call: Callable[[Scheduler], T]) -> T:
         if self._bind is None:
-            return await asyncio.to_thread(call, self._scheduler)
+            database = self._scheduler._desk.store.database
+            return await database.on_a_thread(lambda: call(self._scheduler))
         loop = asyncio.get_running_loop()
         publish = self._scheduler._desk.publish
 

@@ -65,7 +65,8 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def start(self, parent: Worker) -> None:
         """Start the actors once the pool stands: its first children must not inherit their threads' locks."""
-        self.parts.check()
+        with self.parts.store.database.thread():
+            self.parts.check()
         self._say_what_the_pool_cannot_do(parent)
         actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
         ConfectTask.reconciler = actors.reconciler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -232,6 +233,10 @@ class Database:
     def thread(self) -> AbstractContextManager[object]:
         """The life of a thread of ours. A framework that lends connections to threads closes this one's after it."""
         return nullcontext()
+
+    async def on_a_thread(self, call: Callable[[], T]) -> T:
+        """Do `call`, which uses the database, on a thread that may, for an async caller."""
+        return await asyncio.to_thread(call)
 
     def dispose(self) -> None:
         """Close this process's connections."""

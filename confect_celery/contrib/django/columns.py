@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -15,7 +17,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from confect_celery.store.schema import UtcTime
 from confect_celery.timing import DateTime
 
-__all__ = ["DecimalText", "LocalTime", "Microseconds"]
+__all__ = ["AnyUuid", "DecimalText", "LocalTime", "Microseconds"]
 
 
 class LocalTime(UtcTime):
@@ -47,6 +49,15 @@ class LocalTime(UtcTime):
         if value is not None and value.tzinfo is None:
             value = value.replace(tzinfo=self._info)
         return super().process_result_value(value, dialect)
+
+
+class AnyUuid(sa.Uuid[uuid.UUID]):
+    """A UUID, which may be given as text: arguments carry ids so."""
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """As Django keeps it, with 32 digits where the database has no such type."""
+        bind = super().bind_processor(dialect)
+        return None if bind is None else lambda value: bind(uuid.UUID(value) if isinstance(value, str) else value)
 
 
 class Microseconds(TypeDecorator[dt.timedelta]):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
+from asgiref.sync import sync_to_async
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from sqlalchemy.exc import DBAPIError
@@ -136,6 +137,10 @@ class DjangoDatabase(Database):
         finally:
             django.close()
             self._of_threads.remove(django)
+
+    async def on_a_thread(self, call: Callable[[], T]) -> T:
+        """On the thread that Django's async views do their synchronous work on, with its connection."""
+        return await sync_to_async(call, thread_sensitive=True)()
 
     @contextmanager
     def _borrowed(self) -> Iterator[sa.Connection]:

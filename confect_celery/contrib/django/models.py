@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models
 
 from confect_celery.contrib.django import conf
+from confect_celery.contrib.django.fields import InstantField
 from confect_celery.store import StateKind
 from confect_celery.store.schema import TABLE_NAME
 
@@ -31,12 +32,12 @@ class ScheduledFunction(models.Model):
     name = models.CharField(max_length=255)
     kind = models.CharField(max_length=10)
     args = models.JSONField()
-    scheduled_time = models.DateTimeField("due")
-    creation_time = models.DateTimeField("scheduled at")
-    completed_time = models.DateTimeField("ended at", null=True)
+    scheduled_time = InstantField("due")
+    creation_time = InstantField("scheduled at")
+    completed_time = InstantField("ended at", null=True)
     state = models.CharField(max_length=10, choices=STATES)
     error = models.JSONField(null=True)
-    next_at = models.DateTimeField("next looked at", null=True)
+    next_at = InstantField("next looked at", null=True)
     attempt = models.IntegerField()
     deliveries = models.IntegerField()
     losses = models.IntegerField()

@@ -12,7 +12,7 @@ from django.db import connections, models, router
 from django.db.models.fields.related import ForeignKey
 from django.utils import timezone
 
-from confect_celery.contrib.django.columns import DecimalText, LocalTime, Microseconds
+from confect_celery.contrib.django.columns import AnyUuid, DecimalText, LocalTime, Microseconds
 from confect_celery.store.schema import json_type
 
 __all__ = ["tables_of"]
@@ -36,8 +36,7 @@ _TYPES: Final[dict[str, Make]] = {
     "DateTimeField": lambda _, django: LocalTime(str(django.timezone or timezone.get_default_timezone())),
     "DurationField": lambda _, django: sa.Interval() if django.features.has_native_duration_field else Microseconds(),
     "DecimalField": lambda field, _: DecimalText(field.max_digits, field.decimal_places),
-    # Where the database has no such type Django keeps 32 digits, as SQLAlchemy does.
-    "UUIDField": lambda _, django: sa.Uuid(native_uuid=django.vendor == "postgresql"),
+    "UUIDField": lambda _, django: AnyUuid(native_uuid=django.vendor == "postgresql"),
     "JSONField": lambda *_: json_type(),
 }
 

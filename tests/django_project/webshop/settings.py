@@ -1,5 +1,6 @@
 """The settings of a small shop. Environment: TEST_DATABASE_URL (sqlite:///…, postgresql://…, mysql://…),
-TEST_OTHER_DATABASE_URL, TEST_BROKER_URL, and TEST_SETTINGS (JSON of more settings)."""
+TEST_OTHER_DATABASE_URL, TEST_TIME_ZONE (of the databases), TEST_BROKER_URL, and TEST_SETTINGS (JSON of more settings).
+"""
 
 import json
 import logging
@@ -67,6 +68,8 @@ DATABASES = {
     "other": database(os.environ.get("TEST_OTHER_DATABASE_URL", "sqlite:///webshop-other.db")),
 }
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
+for each in DATABASES.values():
+    each["TIME_ZONE"] = os.environ.get("TEST_TIME_ZONE")
 if DATABASES["default"]["ENGINE"].endswith("mysql"):
     import pymysql
 

@@ -79,7 +79,8 @@ class Table(TestCase):
             def relevant(object: object, name: str | None, kind: str, *_: object) -> bool:
                 return kind != "table" or name in ours
 
-            context = MigrationContext.configure(connection, opts={"include_object": relevant})
+            options = {"include_object": relevant, "include_schemas": store.table.schema is not None}
+            context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, store.table.metadata) == []
 
     def test_no_model_has_changes_that_no_migration_knows(self) -> None:
@@ -87,7 +88,7 @@ class Table(TestCase):
 
     def test_the_model_has_the_tables_columns(self) -> None:
         assert {field.column for field in ScheduledFunction._meta.fields} == set(confect.store.table.columns.keys())
-        assert ScheduledFunction._meta.db_table == confect.store.table.name
+        assert ScheduledFunction._meta.db_table.replace('"', "") == confect.store.table.fullname
 
     def test_the_newest_migration_goes_to_the_stores_newest_revision(self) -> None:
         package = "confect_celery.contrib.django.migrations"

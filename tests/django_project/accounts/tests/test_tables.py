@@ -51,7 +51,8 @@ class Tables(TestCase):
     def test_djangos_defaults_are_filled_in(self) -> None:
         with confect.writer() as db:
             id = db.table("accounts_account").insert({"email": "a@b.c"})
-            reminder = db.table("reminders").insert({"account_id": id, "text": "t"})
+            reminder = db.table("reminders").insert({"account_id": str(id), "text": "t"})
+            db.table("reminders").patch(reminder, {"account_id": id})
         account = Account.objects.get()
         assert isinstance(id, uuid.UUID) and account.pk == id
         assert (account.plan, account.note, account.verified, account.balance) == ("free", "", False, 0)
