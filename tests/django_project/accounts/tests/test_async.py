@@ -1,12 +1,12 @@
 """`confect.scheduler.aio` in Django's async views and tests: on Django's own thread, so in its transaction."""
 
-from accounts.models import Account
-from accounts.tasks import Text, remind
 from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 from webshop.celery import confect
 
+from accounts.models import Account
+from accounts.tasks import Text, remind
 from confect_celery import Duration
 
 ARGS = Text(account_id="a")

@@ -2,14 +2,14 @@
 
 import datetime as dt
 
-from accounts.models import Account
-from accounts.tasks import Text, remind
 from django.conf import settings
 from django.db import connection
 from django.test import TestCase
 from django.utils import timezone
 from webshop.celery import confect
 
+from accounts.models import Account
+from accounts.tasks import Text, remind
 from confect_celery import DateTime
 from confect_celery.contrib.django.models import ScheduledFunction
 from confect_celery.testing import harness
