@@ -76,6 +76,7 @@ class Confect:
         self.settings.check_broker(self.app.conf.broker_transport_options or {})
         for ref in self.registry:
             self.services.check(ref)
+        runtime.check_modes(self.app)
         self.store.check_schema()
 
     # -- calling them
@@ -134,6 +135,14 @@ class Confect:
     def gate(self) -> runtime.Gate:
         """How rows are run."""
         return self._parts.gate
+
+    def publish(self, delivery: Delivery) -> object:
+        """Hand over to Celery a row that is nearly due, or give it back to the table."""
+        return self._parts.publish(delivery)
+
+    def scheduling(self) -> Scheduler:
+        """The scheduler of the mutation that runs in this thread, or else one whose every call commits at once."""
+        return self.invocations.here()
 
     def run_delivery(self, delivery: Delivery) -> runtime.Outcome:
         """Run one delivered row in this process, as a worker would."""
@@ -203,7 +212,7 @@ class _Parts:
     @cached_property
     def invocations(self) -> Invocations:
         confect = self._confect
-        desk = Desk(confect.registry, self.store, self.clock, self.settings, self.publish)
+        desk = Desk(confect.registry, self.store, self.clock, self.settings, self.publish, runtime.call_of)
         return Invocations(desk, confect.services)
 
     @cached_property

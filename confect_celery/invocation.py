@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -42,6 +43,9 @@ BUILT_IN: Final[Mapping[object, frozenset[Kind]]] = {
     RowId: _ALL,
 }
 """Which kinds of function may have which service."""
+
+_RUNNING: Final[ContextVar[Scheduler | None]] = ContextVar("confect_celery.running", default=None)
+"""The scheduler of the mutation that runs in this thread or task."""
 
 AnyRef = FunctionRef[Any, Any]
 Ref = AnyRef | InternalPath | PublicPath
@@ -95,6 +99,11 @@ class Invocations:
             parent,
             _reading=database.reading,
         )
+
+    def here(self) -> Scheduler:
+        """The scheduler of the mutation that runs in this thread, or else one whose every call commits at once."""
+        running = _RUNNING.get()
+        return running if running is not None and running._desk is self._desk else self.scheduler()
 
     @contextmanager
     def reader(self) -> Iterator[DatabaseReader]:
@@ -165,6 +174,8 @@ class Invocations:
                 MutationRunner: lambda: MutationRunner(mutation),
                 RowId: lambda: itself,
             }
+            token = _RUNNING.set(scheduler)
+            stack.callback(_RUNNING.reset, token)
             return self._call(ref, args, scope, stack)
 
     def _call_action(self, ref: AnyRef, args: Any, row: ScheduledFunctionId | None) -> Any:

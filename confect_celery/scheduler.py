@@ -25,8 +25,8 @@ from confect_celery.functions import (
 from confect_celery.settings import Settings
 from confect_celery.store import (
     Delivery,
+    EncodedCall,
     NewRow,
-    RowKind,
     ScheduledFunction,
     ScheduledFunctionId,
     StateKind,
@@ -71,6 +71,8 @@ class Desk:
     clock: Clock
     settings: Settings
     publish: Callable[[Delivery], object]
+    plain: Callable[[Any, Any], EncodedCall]
+    """Encodes a call of a Celery task or signature."""
 
 
 @dataclass(slots=True)
@@ -217,6 +219,36 @@ class Scheduler:
             return found
         return self._run(lambda transaction: rows.get(transaction.connection, id))
 
+    # -- for calls that Celery was asked for, and that become rows
+
+    def take_over(self, call: EncodedCall, id: str | None, due: DateTime, *, sent: bool) -> str | None:
+        """Write the row of a call, whatever its time; None where a row of this id stands already. `sent`: Celery brings
+        the message itself, and the row is looked at only when that did not come in time."""
+        if self._budget is not None:
+            self._budget.take(1)
+        now, rows = self._desk.clock.now(), self._desk.store.rows
+        own = new_id(now) if id is None else ScheduledFunctionId(id)
+        row = NewRow(own, call.name, call.kind, call.args, due, now, due, call.options, self._parent)
+
+        def write(transaction: Transaction) -> str | None:
+            if id is not None and rows.state(transaction.connection, id) is not None:
+                return None
+            if sent:
+                delivered: dict[str, DateTime] = {own: max(due, now) + self._desk.settings.redelivery}
+                rows.insert(transaction.connection, [row], delivered_until=delivered, born=self._born(transaction))
+            else:
+                self._write(transaction, [row], now)
+            return own
+
+        return self._run(write)
+
+    def take_over_function(
+        self, ref: FunctionRef[Any, Any], args: Any, id: str | None, due: DateTime, options: Mapping[str, Any]
+    ) -> str | None:
+        """The same for a function, with the options of the call besides its own."""
+        call = self._call(ref, args)
+        return self.take_over(replace(call, options={**call.options, **options}), id, due, sent=False)
+
     # -- how
 
     def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[ScheduledFunctionId]:
@@ -226,23 +258,22 @@ class Scheduler:
         rows = [self._row(when, function, args, now) for when, function, args in jobs]
         if not rows:
             return []
-        near = [row for row in rows if self._is_near(row.due, now)]
-
-        def write(transaction: Transaction) -> None:
-            born = self._born(transaction)
-            lost_at = None
-            if near and born is StateKind.PENDING:
-                lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
-            delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
-            self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
-
-        self._run(write)
+        self._run(lambda transaction: self._write(transaction, rows, now))
         return [row.id for row in rows]
+
+    def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime) -> None:
+        near = [row for row in rows if self._is_near(row.due, now)]
+        born = self._born(transaction)
+        lost_at = None
+        if near and born is StateKind.PENDING:
+            lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
+        delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
+        self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
 
     def _row(self, when: Duration | DateTime, function: Any, args: Any, now: DateTime) -> NewRow:
         scheduled, due = self._aim(when, now)
-        name, kind, encoded, options = self._job(function, args)
-        return NewRow(new_id(now), name, kind, encoded, scheduled, now, due, options, self._parent)
+        call = self._call(function, args)
+        return NewRow(new_id(now), call.name, call.kind, call.args, scheduled, now, due, call.options, self._parent)
 
     def _aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
         shortest, longest = self._desk.settings.min_delay, self._desk.settings.max_delay
@@ -254,9 +285,9 @@ class Scheduler:
             raise DelayOutOfRange(str(when - now), str(-longest), str(longest))
         return when, max(when, now + shortest)
 
-    def _job(self, function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any], dict[str, Any]]:
+    def _call(self, function: Any, args: Any) -> EncodedCall:
         if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
-            return _plain_task(function, args)
+            return self._desk.plain(function, args)
         ref = self._desk.registry.resolve(function)
         if ref.visibility != "internal" or ref.kind == "query":
             alternative = f"Make it an internal mutation or action: @….internal_{ref.kind.replace('query', 'action')}."
@@ -264,7 +295,7 @@ class Scheduler:
             raise NotSchedulable(ref.name, reason, alternative)
         options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
         given = {name: value for name, value in options.items() if value is not None}
-        return ref.name, ref.kind, codec.encode(ref, args), given
+        return EncodedCall(ref.name, ref.kind, codec.encode(ref, args), given)
 
     def _born(self, transaction: Transaction) -> StateKind:
         # What a canceled action still schedules is born canceled, as on Convex: it keeps its id and never runs.
@@ -301,26 +332,3 @@ def _delay_or_time(when: object) -> Duration | DateTime:
 
 def _delivery(row: NewRow) -> Delivery:
     return Delivery(row.id, row.name, row.kind, row.args, row.due, 0, row.options, row.parent_id)
-
-
-def _plain_task(function: Any, args: Any) -> tuple[str, RowKind, dict[str, Any], dict[str, Any]]:
-    """Take apart a Celery task or signature; `args` become keyword arguments."""
-    named: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    if isinstance(function, Mapping) and isinstance(function.get("task"), str):  # a signature is a dict
-        if function.get("subtask_type") in ("chain", "group"):
-            alternative = "Schedule a task or an internal action that starts it."
-            raise NotSchedulable(repr(function), f"a {function['subtask_type']} is no task of its own", alternative)
-        name = function["task"]
-        named.update(function.get("kwargs") or {})
-        options.update(function.get("options") or {})
-        options["args"] = list(function.get("args") or ())
-    elif callable(getattr(function, "apply_async", None)) and isinstance(getattr(function, "name", None), str):
-        name = str(function.name)  # type: ignore[union-attr, unused-ignore]
-    else:
-        alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
-        raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)
-    if args is not None:
-        named.update(codec.check_json(name, args))
-    codec.check_json(name, {"args": options.get("args", []), "kwargs": named})
-    return name, "task", named, options

@@ -52,6 +52,8 @@ class Settings(BaseModel):
     retention: Seconds = Duration.days(7)
     dispatcher: Literal["worker", "beat", "off"] = "worker"
     show_args: bool = True
+    capture: Literal["off", "mirror", "durable"] = "off"
+    capture_min_countdown: Seconds = Duration.zero
 
     @model_validator(mode="after")
     def _bounds(self) -> Settings:
@@ -59,7 +61,7 @@ class Settings(BaseModel):
         for name in positive:
             if getattr(self, name) <= Duration.zero:
                 raise ValueError(f"{name}: must be longer than 0")
-        for name in ("min_delay", "retention"):
+        for name in ("min_delay", "retention", "capture_min_countdown"):
             if getattr(self, name) < Duration.zero:
                 raise ValueError(f"{name}: must not be negative")
         if self.max_delay <= self.min_delay:

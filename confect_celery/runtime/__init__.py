@@ -1,8 +1,10 @@
 """What Celery sees: messages, the gate, the actors beside a worker. They meet only in the table."""
 
 from confect_celery.runtime.ahead import PublishAhead
+from confect_celery.runtime.capture import Capture, check_modes
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
+from confect_celery.runtime.messages import call_of
 from confect_celery.runtime.reconciler import Reconciler
 from confect_celery.runtime.task import make_task
 from confect_celery.runtime.transport import CeleryTransport
@@ -10,6 +12,7 @@ from confect_celery.runtime.worker_step import Actors, install
 
 __all__ = [
     "Actors",
+    "Capture",
     "CeleryTransport",
     "Dispatcher",
     "Dropped",
@@ -23,6 +26,8 @@ __all__ = [
     "Reconciler",
     "Succeeded",
     "Transport",
+    "call_of",
+    "check_modes",
     "install",
     "make_task",
 ]

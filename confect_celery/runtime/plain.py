@@ -1,29 +1,40 @@
-"""Plain Celery tasks that were scheduled through us: their row is claimed before they start and ended after.
+"""Plain Celery tasks that have a row: it is claimed before they start and ended after.
 
-Celery has no veto in its signals, so the claim stands in `before_start`, wrapped around the task's own.
+Celery has no veto in its signals, so the claim stands in `before_start`, wrapped around the task's own. Their retries
+and replacements go through `capture.Capture`, which stands where Celery publishes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
 from confect_celery.runtime.parts import Parts
-from confect_celery.runtime.task import ConfectTask, attempt_of
-from confect_celery.store import OwnTransaction
-from confect_celery.timing import DateTime, Duration
+from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
+from confect_celery.store import OwnTransaction, StateKind
+from confect_celery.timing import Duration
 
-__all__ = ["PlainTasks"]
+__all__ = ["CANCELED", "CLAIMED", "PlainTasks"]
 
 logger = logging.getLogger(__name__)
 
-_CLAIMED = "confect_claimed_attempt"
-_WRAPPED = "_confect_before_start"
+T = TypeVar("T")
+
+CLAIMED: Final = "confect_claimed_attempt"
+"""Set on the request of a task that runs in its row's name: the attempt that the claim gave it."""
+
+CANCELED: Final = "confect_canceled"
+"""Set on the request of a task that would retry, but whose row was canceled meanwhile."""
+
+_WRAPPED: Final = "_confect_before_start"
+_TRIES: Final = 10
+_GIVEN_BACK_FOR: Final = Duration.seconds(1)
+"""How long a message rests that its task rejected to be delivered again."""
 
 
 class PlainTasks:
@@ -38,7 +49,6 @@ class PlainTasks:
             if not isinstance(task, ConfectTask):
                 self._wrap(type(task))
         signals.task_postrun.connect(self._ended, weak=False)
-        signals.task_retry.connect(self._retried, weak=False)
 
     def _wrap(self, cls: type[Task[Any, Any]]) -> None:
         if _WRAPPED in vars(cls):
@@ -51,45 +61,39 @@ class PlainTasks:
             original(task, task_id, args, kwargs)
 
         setattr(cls, "before_start", before_start)  # noqa: B010
-        if cls.Request == Task.Request:
-            cls.Request = ConfectTask.Request  # tells of the ends that only the main process sees
+        cls.Request = telling(cls.Request)
         setattr(cls, _WRAPPED, original)
 
     def _claim(self, task: Task[Any, Any], id: str) -> None:
         attempt = attempt_of(task.request)
-        if attempt < 0:
-            return  # a message that no row stands behind: none of our business
+        if attempt < 0 or hasattr(task.request, CLAIMED):
+            return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
+        rows = self._parts.store.rows
         lease_until = self._parts.clock.now() + self._parts.settings.redelivery
-        if not self._apply(lambda t: self._parts.store.rows.start(t.connection, id, attempt, lease_until)):
-            logger.info("Dropped a message of %s[%s]: its row is not pending at attempt %d.", task.name, id, attempt)
+        if not self._apply(lambda t: rows.start(t.connection, id, attempt, lease_until)):
+            state = self._parts.store.database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)
+            logger.info("Dropped a message of %s[%s]: its row is %s.", task.name, id, state or "gone")
+            if state is StateKind.CANCELED:
+                tell_revoked(task)
             raise Ignore("no claim")
-        setattr(task.request, _CLAIMED, attempt + 1)
+        setattr(task.request, CLAIMED, attempt + 1)
 
     def _ended(self, task_id: str, task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
-        attempt = getattr(task.request, _CLAIMED, None)
-        if attempt is None or state == states.RETRY:
+        attempt = getattr(task.request, CLAIMED, None)
+        if attempt is None:
             return
         rows, now = self._parts.store.rows, self._parts.clock.now()
-        if state == states.FAILURE:
+        requeue = state == states.REJECTED and getattr(retval, "requeue", False)
+        if state == states.RETRY:  # the row was told before the retry's message was published
+            if getattr(task.request, CANCELED, False):
+                tell_revoked(task)
+        elif requeue:  # Celery's message comes back with the old attempt and starts nothing
+            self._apply(lambda t: rows.requeue(t.connection, task_id, attempt, now + _GIVEN_BACK_FOR, lost=False))
+        elif state in (states.FAILURE, states.REJECTED):
             described = failure.describe(retval if isinstance(retval, BaseException) else RuntimeError(repr(retval)))
             self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described))
         elif state in (states.SUCCESS, states.IGNORED):  # any other end is the main process's to tell, or the sweep's
             self._apply(lambda t: rows.succeed_running(t.connection, task_id, attempt, now))
 
-    def _retried(self, request: Any = None, reason: Any = None, **_: Any) -> None:
-        attempt = getattr(request, _CLAIMED, None)
-        if attempt is None:
-            return
-        # Celery has published the retry by itself: it counts as lost when it has not come by then.
-        lost_at = _when(reason, self._parts.clock.now()) + self._parts.settings.redelivery
-        self._apply(lambda t: self._parts.store.rows.retry(t.connection, request.id, attempt, lost_at))
-
-    def _apply(self, work: Callable[[OwnTransaction], bool]) -> bool:
-        return self._parts.store.database.retrying(work)
-
-
-def _when(reason: Any, now: DateTime) -> DateTime:
-    when = getattr(reason, "when", None)
-    if isinstance(when, (int, float)):
-        return now + Duration.seconds(when)
-    return now if when is None else max(now, DateTime.of(when))
+    def _apply(self, work: Callable[[OwnTransaction], T]) -> T:
+        return self._parts.store.database.retrying(work, tries=_TRIES)

@@ -18,14 +18,16 @@ from confect_celery.functions import failure
 from confect_celery.runtime.loop import Loop
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Store
-from confect_celery.timing import Clock
+from confect_celery.timing import Clock, DateTime
 
 __all__ = ["Reconciler"]
 
 logger = logging.getLogger(__name__)
 
 _MOST_LOSSES: Final = 3
-"""After this many deaths of its worker a mutation is failed instead of tried again."""
+"""After this many deaths of its worker a mutation, or a task that Celery delivers again, is failed."""
+
+_FATES: Final = {True: "is tried again", False: "failed"}
 
 _PRUNE_EVERY_SECONDS: Final = 10.0
 _PRUNE_BATCH: Final = 1000
@@ -44,13 +46,22 @@ class Reconciler(Loop):
 
     name = "confect-reconciler"
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings, running: Callable[[], Iterable[str]]) -> None:
-        """`running` gives the ids of the functions that this worker runs at the moment."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: Settings,
+        running: Callable[[], Iterable[str]],
+        redelivers: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`running` gives the ids of the functions that this worker runs at the moment; `redelivers` tells of a plain
+        task whether Celery would deliver it again after its worker was lost."""
         super().__init__()
         self._store = store
         self._clock = clock
         self._settings = settings
         self._running = running
+        self._redelivers = redelivers
         self._told: queue.SimpleQueue[Callable[[OwnTransaction], None]] = queue.SimpleQueue()
         self._pause = (settings.redelivery / 4).total_seconds()
         self._prune_at = 0.0
@@ -61,6 +72,17 @@ class Reconciler(Loop):
     def worker_lost(self, id: str, attempt: int, message: str) -> None:
         """The child running this row died. An action fails; a mutation is tried again, three times in all."""
         self._tell(lambda transaction: self._on_worker_lost(transaction, id, attempt, message))
+
+    def requeued(self, id: str, attempt: int, message: str) -> None:
+        """The child running this task died, or the task gave its message back: it is tried again, three times in all.
+
+        Celery's own message is of the old attempt and starts nothing; a new one is published from the row.
+        """
+        self._tell(lambda transaction: self._requeue(transaction, id, attempt + 1, message))
+
+    def succeeded(self, id: str, attempt: int) -> None:
+        """The task had succeeded before its child died."""
+        self._tell(lambda transaction: self._succeed(transaction, id, attempt + 1))
 
     def timed_out(self, id: str, attempt: int, limit: float) -> None:
         """The hard time limit ended it: the row fails, whatever its kind."""
@@ -88,6 +110,15 @@ class Reconciler(Loop):
         losses = rows.lose(connection, id, attempt, now + self._settings.min_delay)
         if losses is not None and losses >= _MOST_LOSSES:
             rows.fail_pending(connection, id, attempt + 1, now, lost)
+
+    def _succeed(self, transaction: OwnTransaction, id: str, running: int) -> None:
+        self._store.rows.succeed_running(transaction.connection, id, running, self._clock.now())
+
+    def _requeue(self, transaction: OwnTransaction, id: str, running: int, message: str) -> None:
+        rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
+        losses = rows.requeue(connection, id, running, now + self._settings.min_delay)
+        if losses is not None and losses >= _MOST_LOSSES:
+            rows.fail_pending(connection, id, running + 1, now, failure.describe(WorkerLost(message), (WorkerLost,)))
 
     def _fail(self, transaction: OwnTransaction, id: str, attempt: int, error: Exception) -> None:
         rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
@@ -141,20 +172,35 @@ class Reconciler(Loop):
         with self._store.database.autocommit() as connection:
             dead = rows.any_dead(connection, now)
         if dead:
-            error = failure.describe(WorkerLost("Its worker stopped answering."), (WorkerLost,))
             with self._store.database.transaction() as transaction:
-                for id in rows.bury(transaction.connection, now, error, batch):
-                    logger.warning("%s failed: its worker stopped answering.", id)
+                self._bury(transaction, now, batch)
         if time.monotonic() >= self._prune_at:
             more = self.prune()
             self._prune_at = 0.0 if more else time.monotonic() + _PRUNE_EVERY_SECONDS
 
+    def _bury(self, transaction: OwnTransaction, now: DateTime, batch: int) -> None:
+        message = "Its worker stopped answering."
+        lost = []
+        for row in self._store.rows.dead(transaction.connection, now, batch):
+            again = row.kind == "task" and self._redelivers(row.name)
+            if again:
+                self._requeue(transaction, row.id, row.attempt, message)
+            else:
+                lost.append(row.id)
+            logger.warning("%s[%s]: its worker stopped answering; it %s.", row.name, row.id, _FATES[again])
+        error = failure.describe(WorkerLost(message), (WorkerLost,))
+        self._store.rows.bury(transaction.connection, lost, now, error)
+
     def prune(self) -> bool:
-        """Delete one batch of old terminal rows; whether the walk found any."""
-        oldest = self._clock.now() - self._settings.retention
+        """Delete what is old in one batch of rows; whether the walk over the table goes on."""
+        now = self._clock.now()
         with self._store.database.transaction() as transaction:
-            gone, after = self._store.rows.prune(
-                transaction.connection, after=self._prune_after, oldest=oldest, batch=_PRUNE_BATCH
+            _, after = self._store.rows.prune(
+                transaction.connection,
+                after=self._prune_after,
+                now=now,
+                oldest=now - self._settings.retention,
+                batch=_PRUNE_BATCH,
             )
         self._prune_after = after or ""
-        return gone > 0
+        return after is not None

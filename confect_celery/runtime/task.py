@@ -2,58 +2,90 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import celery
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Ignore
+from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from confect_celery.functions import FunctionRef
-from confect_celery.runtime.gate import Dropped, Failed, Postponed, Succeeded
-from confect_celery.runtime.transport import ATTEMPT_HEADER
+from confect_celery.runtime.gate import Failed, Postponed, Succeeded
+from confect_celery.runtime.messages import ATTEMPT_HEADER
 
 if TYPE_CHECKING:
     from confect_celery.runtime.gate import Gate
     from confect_celery.runtime.reconciler import Reconciler
 
-__all__ = ["ConfectTask", "attempt_of", "make_task"]
+__all__ = ["ConfectTask", "attempt_of", "make_task", "tell_revoked", "telling"]
+
+logger = logging.getLogger(__name__)
 
 
 def attempt_of(headers: Any) -> int:
     """The attempt that a message is for; -1, which matches no row, when it does not say so readably."""
-    if not hasattr(headers, "get"):
-        return -1
-    attempt, retries = headers.get(ATTEMPT_HEADER), headers.get("retries") or 0
-    if not isinstance(attempt, int) or isinstance(attempt, bool) or not isinstance(retries, int):
-        return -1
-    # A plain task's retry keeps its message's headers, while the row's attempt grew by the claim and by the retry.
-    return attempt + 2 * retries
+    attempt = headers.get(ATTEMPT_HEADER) if hasattr(headers, "get") else None
+    return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) else -1
 
 
-class ConfectRequest(Request):
-    """Tells the reconciler of the ends that only the worker's main process sees, with the attempt they belong to."""
+def tell_revoked(task: Any) -> None:
+    """Have the result backend and Flower know that the running message's row is canceled.
+
+    After a bare Ignore the backend would say PENDING and Flower STARTED for ever.
+    """
+    task.backend.mark_as_revoked(str(task.request.id), "canceled", request=task.request)
+    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+
+
+class TellsEnds:
+    """Mixed into a task's Request: tells the reconciler of the ends that only the worker's main process sees, with the
+    attempt they belong to."""
+
+    id: str
+    task: Any
+    request_dict: Any
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child: no code of the function's could record it."""
-        super().on_timeout(soft, timeout)
+        super().on_timeout(soft, timeout)  # type: ignore[misc]
         reconciler = ConfectTask.reconciler
         if not soft and reconciler is not None:
             reconciler.timed_out(self.id, attempt_of(self.request_dict), timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child died."""
-        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-        reconciler = ConfectTask.reconciler
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)  # type: ignore[misc]
+        reconciler, attempt = ConfectTask.reconciler, attempt_of(self.request_dict)
         error = exc_info.exception
         error = getattr(error, "exc", error)  # the pool wraps it together with its traceback
         lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
         revoked = getattr(self, "_already_revoked", False) or getattr(self, "_already_cancelled", False)
-        if lost and reconciler is not None and not revoked:
-            reconciler.worker_lost(self.id, attempt_of(self.request_dict), str(error))
+        if not lost or revoked or reconciler is None or attempt < 0:
+            return
+        stored = getattr(self, "_success_was_stored", None)  # since Celery 5.7
+        if not isinstance(self.task, ConfectTask) and stored is not None and stored():
+            reconciler.succeeded(self.id, attempt)
+        elif self.task.acks_late and self.task.reject_on_worker_lost:
+            reconciler.requeued(self.id, attempt, str(error))
+        else:
+            reconciler.worker_lost(self.id, attempt, str(error))
+
+
+class ConfectRequest(TellsEnds, Request):
+    """The Request of Confect functions, and of plain tasks that have none of their own."""
+
+
+def telling(request: Any) -> Any:
+    """A task's Request class, or its path, as one that tells the ends too."""
+    cls = symbol_by_name(request)
+    if issubclass(cls, TellsEnds):
+        return cls
+    return ConfectRequest if cls is Request else type(cls.__name__, (TellsEnds, cls), {})
 
 
 class ConfectTask(celery.Task):  # type: ignore[type-arg]
@@ -84,14 +116,11 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
             raise outcome.error
         if isinstance(outcome, Postponed):
             raise Ignore(f"postponed: {outcome.error}")
-        self._tell_dropped(outcome)
-        raise Ignore(outcome.reason)
-
-    def _tell_dropped(self, outcome: Dropped) -> None:
-        # After a bare Ignore the backend would say PENDING and Flower STARTED for ever.
         if outcome.reason == "canceled":
-            self.backend.mark_as_revoked(str(self.request.id), "canceled", request=self.request)
-            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+            tell_revoked(self)
+        elif attempt_of(request) < 0:
+            logger.warning("Dropped a message of %s[%s] that no row stands behind.", self.name, request.id)
+        raise Ignore(outcome.reason)
 
 
 def make_task(ref: FunctionRef[Any, Any], gate_of: Callable[[], Gate]) -> ConfectTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from celery import Celery
@@ -9,18 +10,21 @@ from celery.app.task import extract_exec_options  # type: ignore[attr-defined]  
 from celery.utils.quorum_queues import detect_quorum_queues
 
 from confect_celery.runtime.confirms import Confirms
+from confect_celery.runtime.messages import ATTEMPT_HEADER, RUNS_AS, decode, task_name
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery
 
-__all__ = ["ATTEMPT_HEADER", "CeleryTransport"]
-
-ATTEMPT_HEADER: Final = "confect_attempt"
-"""The header with the attempt that this message is for: a message with an older one starts nothing."""
+__all__ = ["CeleryTransport", "native_send"]
 
 _HIDDEN: Final = "(hidden)"
 
-_DELAYS: Final = ("countdown", "eta")
-"""What a signature may say of its time: the row knows better."""
+_OURS: Final = ("countdown", "eta", RUNS_AS)
+"""What a signature may say of its time, where the row knows better; and what is not for Celery."""
+
+
+def native_send(app: Celery) -> Callable[..., Any]:
+    """What publishes in Celery itself, past the capture that stands in its place."""
+    return getattr(app.send_task, "native", app.send_task)
 
 
 class CeleryTransport:
@@ -42,17 +46,19 @@ class CeleryTransport:
 
     def publish(self, delivery: Delivery) -> None:
         """Send the message; raises what kombu or the broker has against it, a queue that is not there included."""
-        task = self._app.tasks.get(delivery.name)
-        given = dict(delivery.options)
-        positional: list[Any] = given.pop("args", [])
         plain = delivery.kind == "task"
+        given = decode(dict(delivery.options)) if plain else dict(delivery.options)
+        kwargs = decode(delivery.args) if plain else delivery.args
+        positional: list[Any] = given.pop("args", [])
+        name = task_name(delivery.name, given)
+        task = self._app.tasks.get(name)
         shown = self._settings.show_args
-        options = {name: value for name, value in {**_own_options(task), **given}.items() if name not in _DELAYS}
+        options = {name: value for name, value in {**_own_options(task), **given}.items() if name not in _OURS}
         if not plain:
             options["time_limit"] = given.get("time_limit", self._settings.time_limit.total_seconds())
         message = {
             "args": positional if plain else [],
-            "kwargs": delivery.args if plain else {},
+            "kwargs": kwargs if plain else {},
             "task_id": delivery.id,
             "task_type": task,
             # In the header only: given as an argument it makes Celery delay the message itself on quorum queues.
@@ -64,16 +70,17 @@ class CeleryTransport:
                 ATTEMPT_HEADER: delivery.attempt,
                 "eta": delivery.due.to_utc().isoformat(),
             },
-            "argsrepr": repr(tuple(positional)) if shown else _HIDDEN,
-            "kwargsrepr": repr(delivery.args) if shown else _HIDDEN,
+            "argsrepr": given.get("argsrepr") or (repr(tuple(positional)) if shown else _HIDDEN),
+            "kwargsrepr": given.get("kwargsrepr") or (repr(kwargs) if shown else _HIDDEN),
             # The row tells whose child it is; the process that happens to publish it is nobody's parent.
             "add_to_parent": False,
             # The process that publishes waits for no result: subscribing to it takes long when the backend is away.
             "ignore_result": True,
-            "parent_id": delivery.parent_id,
+            "parent_id": given.get("parent_id") or delivery.parent_id,
         }
+        send = native_send(self._app)
         with self._confirms.producer() as (producer, confirmed):
-            self._app.send_task(delivery.name, producer=producer, **{**confirmed, **options, **message})
+            send(name, producer=producer, **{**confirmed, **options, **message})
 
 
 def _own_options(task: Any) -> dict[str, Any]:

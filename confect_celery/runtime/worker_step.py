@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import bootsteps, signals
 from celery.worker import state as worker_state
 
+from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
@@ -29,7 +30,10 @@ class Actors:
 
     def __init__(self, parts: Parts, *, dispatch: bool) -> None:
         store, clock, settings = parts.store, parts.clock, parts.settings
-        self.reconciler = Reconciler(store, clock, settings, _running)
+        tasks = parts.app.tasks
+        self.reconciler = Reconciler(
+            store, clock, settings, _running, lambda name: bool(getattr(tasks.get(name), "acks_late", False))
+        )
         self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
         self._loops = [self.reconciler, self.outbox, self.dispatcher] if dispatch else [self.reconciler]
@@ -100,7 +104,8 @@ class WorkerStep(bootsteps.StartStopStep):
             logger.warning("The %s pool has no time limits: a function that never ends is not stopped.", pool)
 
 
-def install(parts: Parts) -> None:
-    """Have every worker of the app run the actors."""
+def install(parts: CaptureParts) -> None:
+    """Have every worker of the app run the actors, and every process of it capture what it publishes."""
+    Capture(parts).install()
     step = type("ConfectStep", (WorkerStep,), {"parts": parts})
     parts.app.steps["worker"].add(step)

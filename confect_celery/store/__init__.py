@@ -24,6 +24,7 @@ from confect_celery.store.query import (
 from confect_celery.store.row import (
     TRANSITIONS,
     Delivery,
+    EncodedCall,
     ErrorInfo,
     NewRow,
     RowKind,
@@ -45,6 +46,7 @@ __all__ = [
     "DatabaseWriter",
     "Delivery",
     "Document",
+    "EncodedCall",
     "ErrorInfo",
     "JoinedTransaction",
     "NewRow",

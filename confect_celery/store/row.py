@@ -15,6 +15,7 @@ from confect_celery.timing import DateTime
 __all__ = [
     "TRANSITIONS",
     "Delivery",
+    "EncodedCall",
     "ErrorInfo",
     "NewRow",
     "RowKind",
@@ -118,6 +119,16 @@ class ScheduledFunction:
     next_at: DateTime | None
     parent_id: ScheduledFunctionId | None
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCall:
+    """A call of a function or a task, checked and in its JSON form; `options` are those of its message."""
+
+    name: str
+    kind: RowKind
+    args: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from confect_celery.store.query.system import SystemTable
 from confect_celery.store.row import (
     TRANSITIONS,
     Delivery,
+    EncodedCall,
     NewRow,
     RowKind,
     ScheduledFunction,
@@ -27,9 +28,23 @@ from confect_celery.store.row import (
 )
 from confect_celery.timing import DateTime, Duration
 
-__all__ = ["Pending", "Statements"]
+__all__ = ["Dead", "Pending", "Statements"]
 
 _DOUBLINGS: Final = 6
+
+
+_AHEAD: Final = Duration.days(1)
+"""No clock is so far ahead that ids of ours lie beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A running row that nobody answers for."""
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +89,19 @@ class Statements:
         self._succeed_running = self._transition("succeed_running", sa.and_(one, attempt), done)
         self._fail_running = self._transition("fail_running", sa.and_(one, attempt), {**done, "error": error})
         self._postpone = self._transition("postpone", sa.and_(one, attempt), again)
-        self._lose = self._transition("postpone", sa.and_(one, attempt), {**again, "losses": c.losses + 1})
-        self._retry = self._transition("retry", sa.and_(one, attempt), again)
+        lost = {**again, "losses": c.losses + sa.bindparam("lost", type_=sa.Integer)}
+        self._lose = self._transition("postpone", sa.and_(one, attempt), lost)
+        self._retry = self._transition(
+            "retry",
+            sa.and_(one, attempt),
+            {
+                **again,
+                "deliveries": sa.bindparam("delivered"),
+                "args": sa.bindparam("call_args", type_=c.args.type),
+                "options": sa.bindparam("call_options", type_=c.options.type),
+            },
+        )
+        self._requeue = self._transition("retry", sa.and_(one, attempt), lost)
         scheduled = sa.bindparam("scheduled", type_=c.next_at.type)
         self._reschedule = self._transition(
             "reschedule",
@@ -115,7 +141,11 @@ class Statements:
         dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
         self._any_dead: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
         self._pick_dead = (
-            sa.select(c.id, c.name).where(dead).order_by(c.next_at, c.id).limit(batch).with_for_update(skip_locked=True)
+            sa.select(c.id, c.name, c.kind, c.attempt)
+            .where(dead)
+            .order_by(c.next_at, c.id)
+            .limit(batch)
+            .with_for_update(skip_locked=True)
         )
         self._bury = self._transition("fail_running", picked, {**done, "error": error})
         self._renew = sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS)).values(next_at=then)
@@ -261,16 +291,54 @@ class Statements:
         """pending → pending at `until`, with a new attempt: the fault was the system's, not the function's."""
         return _one(connection.execute(self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
 
-    def retry(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> bool:
-        """inProgress → pending at `until`, with a new attempt: a plain Celery task's own retry."""
-        return _one(connection.execute(self._retry, {"row": id, "at_attempt": attempt, "then": until}))
+    def retry(
+        self,
+        connection: sa.Connection,
+        id: str,
+        attempt: int,
+        call: EncodedCall,
+        due: DateTime,
+        delivered_until: DateTime | None,
+    ) -> Delivery | None:
+        """inProgress → pending at `due`, with a new attempt: a plain Celery task's own retry, with what it now carries.
+
+        Gives back what to publish, or None when the row is not running at this attempt any more.
+        """
+        parameters = {
+            "row": id,
+            "at_attempt": attempt,
+            "then": delivered_until or due,
+            "delivered": int(delivered_until is not None),
+            "call_args": call.args,
+            "call_options": dict(call.options),
+        }
+        if not _one(connection.execute(self._retry, parameters)):
+            return None
+        return Delivery(
+            ScheduledFunctionId(id), call.name, call.kind, call.args, due, attempt + 1, call.options, parent_id=None
+        )
 
     # -- the reconciler
 
     def lose(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> int | None:
         """pending → pending at `until`: a worker died while it ran this mutation. Gives back how many did by now, or
         None when the row is not pending at this attempt any more."""
-        if not _one(connection.execute(self._lose, {"row": id, "at_attempt": attempt, "then": until})):
+        return self._again(connection, self._lose, id, attempt, until)
+
+    def requeue(
+        self, connection: sa.Connection, id: str, attempt: int, until: DateTime, *, lost: bool = True
+    ) -> int | None:
+        """inProgress → pending at `until`: a task whose message Celery delivers again, since its worker died or (not
+        `lost`) since it gave the message back. Gives back how many workers died of it by now, or None when the row is
+        not running at this attempt any more."""
+        return self._again(connection, self._requeue, id, attempt, until, lost)
+
+    def _again(
+        self, connection: sa.Connection, statement: sa.Update, id: str, attempt: int, until: DateTime, lost: bool = True
+    ) -> int | None:
+        if not _one(
+            connection.execute(statement, {"row": id, "at_attempt": attempt, "then": until, "lost": int(lost)})
+        ):
             return None
         losses: int = connection.execute(sa.select(self._c.losses).where(self._c.id == id)).scalar_one()
         return losses
@@ -283,31 +351,41 @@ class Statements:
         """Whether `bury` would find something."""
         return connection.execute(self._any_dead, {"now": now}).first() is not None
 
-    def bury(self, connection: sa.Connection, now: DateTime, failure: Mapping[str, Any], batch: int) -> list[str]:
-        """inProgress → failed, for rows whose lease ran out: nobody renews it any more. Gives back their ids."""
-        rows = connection.execute(self._pick_dead, {"now": now, "batch": batch}).all()
-        ids = [row.id for row in rows]
-        if ids:
-            connection.execute(self._bury, {"rows": ids, "now": now, "failure": dict(failure)})
-        return ids
+    def dead(self, connection: sa.Connection, now: DateTime, batch: int) -> list[Dead]:
+        """Up to `batch` inProgress rows whose lease ran out, locked: nobody renews it any more."""
+        return [Dead(*row) for row in connection.execute(self._pick_dead, {"now": now, "batch": batch})]
 
-    def prune(self, connection: sa.Connection, *, after: str, oldest: DateTime, batch: int) -> tuple[int, str | None]:
+    def bury(self, connection: sa.Connection, ids: Sequence[str], now: DateTime, failure: Mapping[str, Any]) -> int:
+        """inProgress → failed, for rows that `dead` gave in this transaction; how many did."""
+        if not ids:
+            return 0
+        parameters = {"rows": list(ids), "now": now, "failure": dict(failure)}
+        return connection.execute(self._bury, parameters).rowcount
+
+    def prune(
+        self, connection: sa.Connection, *, after: str, now: DateTime, oldest: DateTime, batch: int
+    ) -> tuple[int, str | None]:
         """Delete terminal rows that completed before `oldest`, looking at `batch` rows from id `after` on.
 
-        Ids grow with time, so a walk over the primary key meets the old rows first and needs no index of its own.
-        Gives back how many rows went, and the id to go on from, or None at the end of the old rows.
+        Ids grow with time, so a walk over the primary key meets the old rows first and needs no index of its own. Ids
+        that Celery made, of captured calls, lie beyond all of ours for the most part: the walk goes on there. Gives
+        back how many rows went, and the id to go on from, or None at the end.
         """
         c = self._c
-        until = str(first_id_at(oldest))
-        ids = connection.scalars(sa.select(c.id).where(c.id > after, c.id < until).order_by(c.id).limit(batch)).all()
+        ours, others = str(first_id_at(oldest)), str(first_id_at(now + _AHEAD))
+        within = c.id < ours
+        if after >= ours or after >= others:
+            after, within = max(after, others), c.id > others
+        ids = connection.scalars(sa.select(c.id).where(c.id > after, within).order_by(c.id).limit(batch)).all()
+        end = None if after >= others else others
         if not ids:
-            return 0, None
+            return 0, end
         gone = connection.execute(
             sa.delete(self.table).where(
                 c.id > after, c.id <= ids[-1], c.completed_time < oldest, sa.or_(*self._finished)
             )
         ).rowcount
-        return gone, ids[-1] if len(ids) == batch else None
+        return gone, ids[-1] if len(ids) == batch else end
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:

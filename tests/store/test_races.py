@@ -107,7 +107,9 @@ def test_prune_against_readers_and_writers(store: Store) -> None:
         total, after = 0, ""
         while True:
             gone, further = store.database.retrying(
-                lambda t, after=after: store.rows.prune(t.connection, after=after, oldest=old + SECOND, batch=20)
+                lambda t, after=after: store.rows.prune(
+                    t.connection, after=after, now=DateTime.now(), oldest=old + SECOND, batch=20
+                )
             )
             total += gone
             if further is None:

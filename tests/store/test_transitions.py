@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from confect_celery import DateTime, Duration
-from confect_celery.store import TRANSITIONS, NewRow, StateKind, Store, new_id
+from confect_celery.store import TRANSITIONS, EncodedCall, NewRow, StateKind, Store, new_id
 
 NOW = DateTime.parse("2030-01-01T00:00:00.123456Z")
 SECOND = Duration.seconds(1)
+CALL = EncodedCall("internal/t/f", "task", {"a": 2}, {"retries": 1})
 ERROR = {"tag": "Broken", "message": "it broke"}
 Step = Callable[[Store, sa.Connection, str, int], object]
 
@@ -22,7 +23,8 @@ STEPS: dict[str, Step] = {
     "start": lambda s, c, id, n: s.rows.start(c, id, n, NOW + SECOND),
     "succeed_running": lambda s, c, id, n: s.rows.succeed_running(c, id, n, NOW),
     "fail_running": lambda s, c, id, n: s.rows.fail_running(c, id, n, NOW, ERROR),
-    "retry": lambda s, c, id, n: s.rows.retry(c, id, n, NOW + SECOND),
+    "retry": lambda s, c, id, n: s.rows.retry(c, id, n, CALL, NOW + SECOND, None),
+    "requeue": lambda s, c, id, n: s.rows.requeue(c, id, n, NOW + SECOND),
     "reschedule": lambda s, c, id, n: s.rows.reschedule(c, id, NOW + SECOND, NOW + SECOND, None),
     "postpone": lambda s, c, id, n: s.rows.postpone(c, id, n, NOW + SECOND),
     "cancel": lambda s, c, id, n: s.rows.cancel(c, id, NOW),
@@ -30,9 +32,9 @@ STEPS: dict[str, Step] = {
         d for d in s.rows.claim_due(c, now=NOW, ahead=NOW, redelivery=SECOND, batch=10) if d.id == id
     ],
     "lose": lambda s, c, id, n: s.rows.lose(c, id, n, NOW + SECOND),
-    "bury": lambda s, c, id, n: id in s.rows.bury(c, NOW, ERROR, 10),
+    "bury": lambda s, c, id, n: s.rows.bury(c, [row.id for row in s.rows.dead(c, NOW, 10) if row.id == id], NOW, ERROR),
 }
-EDGE_OF = {"lose": "postpone", "bury": "fail_running"}
+EDGE_OF = {"lose": "postpone", "requeue": "retry", "bury": "fail_running"}
 
 
 def a_row(store: Store, connection: sa.Connection, kind: StateKind, due: DateTime = NOW) -> tuple[str, int]:
@@ -156,9 +158,9 @@ def test_prune_takes_old_terminal_rows_only_and_walks_on(store: Store) -> None:
         after: str | None = ""
         total, steps = 0, 0
         while after is not None:
-            count, after = store.rows.prune(t.connection, after=after, oldest=NOW - Duration.days(7), batch=7)
+            count, after = store.rows.prune(t.connection, after=after, now=NOW, oldest=NOW - Duration.days(7), batch=7)
             total, steps = total + count, steps + 1
-        assert (total, steps) == (10, 5)
+        assert (total, steps) == (10, 6)
         assert all(store.rows.get(t.connection, id) is None for id in gone)
         assert all(store.rows.get(t.connection, id) is not None for id in kept)
 

@@ -1,0 +1,85 @@
+"""Calls of plain Celery tasks as JSON: on their way into the row, and out of it into a message again.
+
+What Celery's own JSON serializer brings back (datetimes, UUIDs, decimals, bytes) comes back here as well: the row holds
+the form that it gives them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kombu.exceptions import EncodeError
+from kombu.utils.json import dumps, loads
+
+from confect_celery.errors import InvalidArguments, NotSchedulable
+from confect_celery.functions import codec
+from confect_celery.store import EncodedCall
+
+__all__ = ["ATTEMPT_HEADER", "RUNS_AS", "call_of", "decode", "encode_call", "renamed", "task_name"]
+
+ATTEMPT_HEADER: Final = "confect_attempt"
+"""The header with the attempt that this message is for: a message with an older one starts nothing."""
+
+RUNS_AS: Final = "confect_task"
+"""The option that names the task which now runs in the row's name, after `replace()`."""
+
+
+def call_of(function: Any, args: Any) -> EncodedCall:
+    """Take apart a Celery task or signature; `args` become keyword arguments.
+
+    Raises NotSchedulable for what is neither, InvalidArguments and ArgumentsTooLarge.
+    """
+    if isinstance(function, Mapping) and isinstance(function.get("task"), str):  # a signature is a dict
+        if function.get("subtask_type") in ("chain", "group"):
+            alternative = "Schedule a task or an internal action that starts it, or capture its own apply_async()."
+            raise NotSchedulable(repr(function), f"a {function['subtask_type']} is no task of its own", alternative)
+        named = dict(function.get("kwargs") or {})
+        positional, options = function.get("args") or (), function.get("options") or {}
+        name = function["task"]
+    elif callable(getattr(function, "apply_async", None)) and isinstance(getattr(function, "name", None), str):
+        named, positional, options, name = {}, (), {}, function.name
+    else:
+        alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
+        raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)
+    if args is not None:
+        named.update(codec.check_json(name, _as_json(name, args)))
+    return encode_call(name, positional, named, options)
+
+
+def encode_call(
+    name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> EncodedCall:
+    """A call of the task `name`, with all that `apply_async` was given, for its row."""
+    named = codec.check_json(name, _as_json(name, kwargs or {}))
+    given = {key: value for key, value in options.items() if value is not None}
+    headers = {key: value for key, value in (given.pop("headers", None) or {}).items() if key != ATTEMPT_HEADER}
+    if headers:
+        given["headers"] = headers
+    if args:
+        given["args"] = list(args)
+    return EncodedCall(name, "task", named, codec.check_json(name, _as_json(name, given)))
+
+
+def renamed(call: EncodedCall, name: str) -> EncodedCall:
+    """The call, in the row of the task `name`, which it replaces."""
+    return call if call.name == name else EncodedCall(name, call.kind, call.args, {**call.options, RUNS_AS: call.name})
+
+
+def task_name(name: str, options: Mapping[str, Any]) -> str:
+    """The name of the task that runs in the name of a row."""
+    return str(options.get(RUNS_AS, name))
+
+
+def decode(stored: Any) -> Any:
+    """What the row holds, as Celery's serializer would have brought it to the task."""
+    return loads(json.dumps(stored))
+
+
+def _as_json(name: str, value: Any) -> Any:
+    try:
+        return json.loads(dumps(value))
+    except (TypeError, ValueError, RecursionError, EncodeError) as error:
+        details = [{"type": "invalid", "loc": [], "msg": f"not JSON: {type(error).__name__}"}]
+        raise InvalidArguments(name, details) from None
