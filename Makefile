@@ -27,9 +27,10 @@ test: $(STAMP)
 test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
-# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, Django with real workers: a quarter of an hour.
+# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, an old shop moving in, Django with real workers: a
+# quarter of an hour.
 test-long: $(STAMP)
-	$(BIN)/python -m pytest tests/brokers tests/cluster tests/contrib/test_django_worker.py
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/contrib/test_django_worker.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
