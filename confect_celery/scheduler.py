@@ -32,7 +32,6 @@ from confect_celery.store import (
     StateKind,
     Store,
     Transaction,
-    join,
     new_id,
 )
 from confect_celery.timing import Clock, DateTime, Duration
@@ -107,12 +106,14 @@ class Scheduler:
     """How to read without a transaction that writes; None where it must be seen what the transaction wrote."""
 
     def using(self, bind: Any) -> Scheduler:
-        """The same scheduler inside the open transaction of a SQLAlchemy Connection or Session.
+        """The same scheduler inside the open transaction of a SQLAlchemy Connection or Session, or, where the table is
+        in PostgreSQL, of a psycopg connection.
 
         What it writes exists if and only if that transaction commits. On a Session a function that is nearly due is
-        published right after the commit; on a bare Connection a dispatcher finds it within `confect_poll_interval`.
+        published right after the commit; on a bare connection a dispatcher finds it within `confect_poll_interval`.
         """
-        return replace(self, _run=lambda work: work(join(bind)), _reading=None)
+        database = self._desk.store.database
+        return replace(self, _run=lambda work: work(database.join(bind)), _reading=None)
 
     @property
     def aio(self) -> AsyncScheduler:

@@ -7,7 +7,6 @@ from confect_celery.store.database import (
     OwnTransaction,
     Transaction,
     database_at,
-    join,
     register_database,
 )
 from confect_celery.store.ids import new_id
@@ -66,7 +65,6 @@ __all__ = [
     "Transaction",
     "Transition",
     "database_at",
-    "join",
     "new_id",
     "register_database",
 ]

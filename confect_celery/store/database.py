@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
 
-__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "join", "register_database"]
+__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "register_database"]
 
 T = TypeVar("T")
 
@@ -116,15 +116,6 @@ def _session_rolled_back(session: Session) -> None:
         session.info[_CALLBACKS] = []
 
 
-def join(bind: sa.Connection | Session) -> JoinedTransaction:
-    """Join the open transaction of a SQLAlchemy Connection or Session."""
-    if isinstance(bind, Session):
-        return JoinedTransaction(bind.connection(), bind)
-    if isinstance(bind, sa.Connection):
-        return JoinedTransaction(bind)
-    raise TypeError(f"scheduler.using() takes a SQLAlchemy Connection or Session, not {type(bind).__name__}.")
-
-
 class Database:
     """The database at `url`. Engines are made lazily, one a process: an inherited connection is never used after a
     fork, nor closed there, since closing it would disturb the parent's."""
@@ -182,6 +173,18 @@ class Database:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
         with self._use(), self.engine.connect() as connection:
             yield self.dialect.autocommit(connection)
+
+    def join(self, bind: Any) -> JoinedTransaction:
+        """Join the open transaction of a SQLAlchemy Connection or Session, or of a driver's connection."""
+        if isinstance(bind, Session):
+            return JoinedTransaction(bind.connection(), bind)
+        connection = bind if isinstance(bind, sa.Connection) else self.dialect.adopt(bind, self.engine)
+        if connection is None:
+            raise TypeError(
+                "scheduler.using() takes a SQLAlchemy Connection or Session, or on PostgreSQL a psycopg connection, "
+                f"not {type(bind).__name__}."
+            )
+        return JoinedTransaction(connection)
 
     def retrying(self, work: Callable[[OwnTransaction], T], *, guarded: bool = True, tries: int = _TRIES) -> T:
         """Do `work` in a transaction; on a transient database error do it again, `tries` times in all, waiting longer

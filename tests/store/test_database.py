@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from confect_celery.store import Database, OwnTransaction, Store, join
+from confect_celery.store import Database, OwnTransaction, Store
 from tests.support.waiting import wait_for
 
 
@@ -119,7 +119,7 @@ def test_a_transient_error_is_given_up_in_the_end(database: Database, monkeypatc
 def test_a_session_tells_of_its_commits_but_not_of_its_savepoints(database: Database) -> None:
     seen: list[str] = []
     with Session(database.engine) as session:
-        t = join(session)
+        t = database.join(session)
         assert t.after_commit(lambda: seen.append("first"))
         with session.begin_nested():
             mark(t.connection, "kept")
@@ -127,7 +127,7 @@ def test_a_session_tells_of_its_commits_but_not_of_its_savepoints(database: Data
         session.commit()
         assert seen == ["first"]
         session.execute(sa.text("SELECT 1"))
-        join(session).after_commit(lambda: seen.append("never"))
+        database.join(session).after_commit(lambda: seen.append("never"))
         session.rollback()
         session.execute(sa.text("SELECT 1"))
         session.commit()
@@ -136,9 +136,9 @@ def test_a_session_tells_of_its_commits_but_not_of_its_savepoints(database: Data
 
 def test_a_bare_connection_cannot_tell(database: Database) -> None:
     with database.engine.connect() as connection:
-        assert join(connection).after_commit(lambda: None) is False
+        assert database.join(connection).after_commit(lambda: None) is False
     with pytest.raises(TypeError, match="Connection or Session"):
-        join("nothing")  # type: ignore[arg-type]
+        database.join("nothing")
 
 
 def test_children_forked_while_threads_write_find_no_lock(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -289,6 +290,42 @@ def test_using_a_transaction_of_the_callers(shop: Harness, mark: Any, marks: Lab
     shop.advance(Duration.seconds(1))
     assert [row.args["label"] for row in shop.run_due()] == ["near"]
     assert [row.args["label"] for row in shop.scheduled()] == ["committed"]
+
+
+def test_using_a_drivers_own_connection(shop: Harness, mark: Any, marks: Labels) -> None:
+    confect, engine = shop.confect, shop.confect.store.database.engine
+    raw = engine.raw_connection()
+    dbapi = raw.driver_connection
+    assert dbapi is not None
+    scheduler = confect.scheduler.using(dbapi)
+    try:
+        if engine.dialect.driver != "psycopg":
+            with pytest.raises(TypeError, match="SQLAlchemy Connection or Session"):
+                scheduler.run_after(HOUR, mark, {"label": "x"})
+            return
+        for end in (dbapi.rollback, dbapi.commit):
+            cursor = dbapi.cursor()
+            cursor.execute("INSERT INTO marks (label) VALUES ('by hand')")
+            with dbapi.transaction():  # a savepoint of psycopg's
+                id = scheduler.run_after(HOUR, mark, {"label": f"{end.__name__} ü"})
+            assert scheduler.get(id) is not None and confect.scheduler.get(id) is None
+            gc.collect()
+            end()
+        assert [row.args["label"] for row in shop.scheduled()] == ["commit ü"] and marks() == ["by hand"]
+        assert scheduler.cancel(id) is True
+        dbapi.rollback()
+        assert len(shop.scheduled()) == 1
+        dbapi.autocommit = True
+        with pytest.raises(TypeError, match="autocommit"):
+            scheduler.cancel(id)
+        dbapi.autocommit = False
+    finally:
+        raw.close()
+
+
+def test_an_id_may_be_of_the_callers_own(shop: Harness, mark: Any, marks: Labels) -> None:
+    id = shop.confect.app.send_task("internal/t/mark", kwargs={"label": "mine"}, task_id="order 7 ü").id
+    assert id == "order 7 ü" and [row.id for row in shop.run_due()] == [id] and marks() == ["mine"]
 
 
 def test_run_many_takes_the_same_budget_inside_a_mutation(shop: Harness, mark: Any) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from confect_celery.timing import DateTime, Duration
 
-__all__ = ["Dialect"]
+__all__ = ["Dialect", "lock_number"]
+
+
+def lock_number(id: str) -> int:
+    """63 bits that stand for a row in an advisory lock: its id may be of the caller's own making."""
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "big") >> 1
 
 
 class Dialect(ABC):
@@ -43,6 +49,10 @@ class Dialect(ABC):
     @abstractmethod
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""
+
+    def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
+        """A SQLAlchemy face on the open transaction of a driver's own connection; None for what is no such thing."""
+        return None
 
     def release(self, connection: sa.Connection) -> None:  # noqa: B027
         """Called after a transaction has ended, before its connection serves another."""

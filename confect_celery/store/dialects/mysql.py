@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.base import Dialect, lock_number
 
 __all__ = ["MysqlDialect"]
 
@@ -37,7 +37,9 @@ class MysqlDialect(Dialect):
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """`GET_LOCK` without waiting. It is the session's: `release` gives it back, and so does a dead connection."""
-        locked: bool = connection.execute(sa.select(sa.func.get_lock(f"confect:{id}", 0))).scalar_one() == 1
+        locked: bool = (
+            connection.execute(sa.select(sa.func.get_lock(f"confect:{lock_number(id)}", 0))).scalar_one() == 1
+        )
         if locked:
             connection.info[_LOCKED] = True
         return locked

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.base import Dialect, lock_number
 
 __all__ = ["PostgresqlDialect"]
 
@@ -33,10 +32,21 @@ class PostgresqlDialect(Dialect):
         return sa.create_engine(self.url)
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
-        """`pg_try_advisory_xact_lock` on the id's last 63 bits, which are random."""
-        key = uuid.UUID(id).int & (2**63 - 1)
-        locked: bool = connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one()
+        """`pg_try_advisory_xact_lock`."""
+        lock = sa.func.pg_try_advisory_xact_lock(lock_number(id))
+        locked: bool = connection.execute(sa.select(lock)).scalar_one()
         return locked
+
+    def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
+        """A SQLAlchemy face on the open transaction of a psycopg connection, which stays the caller's in every way."""
+        if type(raw).__module__.partition(".")[0] != "psycopg" or not hasattr(raw, "cursor"):
+            return None
+        if raw.autocommit:
+            raise TypeError("scheduler.using() joins a transaction, and this psycopg connection is in autocommit mode.")
+        with engine.connect():
+            pass  # the dialect knows the server then: finding out on the caller's connection would end its transaction
+        pool = sa.StaticPool(lambda: raw, reset_on_return=None)
+        return sa.Engine(pool, engine.dialect, engine.url).connect()
 
     @property
     def time(self) -> sa.ColumnElement[object]:
