@@ -7,6 +7,7 @@ message held in a broker or a worker. See `Confect` and `Scheduler` to start.
 """
 
 from confect_celery.app import Confect
+from confect_celery.crons import CronJob, CronJobs
 from confect_celery.errors import (
     ArgumentsTooLarge,
     CannotCancelItself,
@@ -16,6 +17,7 @@ from confect_celery.errors import (
     DelayOutOfRange,
     DuplicateFunction,
     InvalidArguments,
+    InvalidCron,
     InvalidFilter,
     InvalidSettings,
     InvalidTime,
@@ -58,6 +60,8 @@ __all__ = [
     "Confect",
     "ConfectError",
     "ConfigurationError",
+    "CronJob",
+    "CronJobs",
     "DataError",
     "DatabaseReader",
     "DatabaseWriter",
@@ -69,6 +73,7 @@ __all__ = [
     "ErrorInfo",
     "FunctionRef",
     "InvalidArguments",
+    "InvalidCron",
     "InvalidFilter",
     "InvalidSettings",
     "InvalidTime",

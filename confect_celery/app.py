@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from celery import Celery
 
 from confect_celery import runtime
+from confect_celery.crons import CronJob, CronJobs, CronState
+from confect_celery.errors import ConfectError, InvalidCron
 from confect_celery.functions import (
     ActionRunner,
     FunctionRef,
@@ -24,8 +26,16 @@ from confect_celery.functions import (
 from confect_celery.invocation import BUILT_IN, Invocations
 from confect_celery.scheduler import Desk, Scheduler
 from confect_celery.settings import Settings
-from confect_celery.store import DatabaseClock, DatabaseReader, DatabaseWriter, Delivery, Store
-from confect_celery.timing import Clock
+from confect_celery.store import (
+    DatabaseClock,
+    DatabaseReader,
+    DatabaseWriter,
+    Delivery,
+    EncodedCall,
+    OwnTransaction,
+    Store,
+)
+from confect_celery.timing import Clock, DateTime
 
 __all__ = ["Confect"]
 
@@ -34,7 +44,8 @@ class Confect:
     """A durable scheduler for the Celery app `app`.
 
     Settings are read from `app.conf` when they are first needed, so the app may be configured later. `schema` is the
-    shop's SQLAlchemy MetaData; without it `db.table("…")` looks tables up in the database itself.
+    shop's SQLAlchemy MetaData; without it `db.table("…")` looks tables up in the database itself. `crons` are run by
+    the dispatchers; `confect.crons.add(…)` adds more.
 
     >>> from celery import Celery
     >>> confect = Confect(Celery("shop", set_as_current=False))
@@ -45,8 +56,9 @@ class Confect:
     'internal/users/forget'
     """
 
-    def __init__(self, app: Celery, schema: sa.MetaData | None = None) -> None:
+    def __init__(self, app: Celery, schema: sa.MetaData | None = None, crons: CronJobs | None = None) -> None:
         self.app = app
+        self.crons = CronJobs() if crons is None else crons
         self.registry = Registry(self._on_add)
         self.refs = Refs()
         self.services = Services()
@@ -76,6 +88,11 @@ class Confect:
         self.settings.check_broker(self.app.conf.broker_transport_options or {})
         for ref in self.registry:
             self.services.check(ref)
+        for job in self.crons:
+            try:
+                self.encode(job)
+            except ConfectError as error:
+                raise InvalidCron(job.name, str(error)) from error
         runtime.check_modes(self.app)
         self.store.check_schema()
 
@@ -143,6 +160,32 @@ class Confect:
     def scheduling(self) -> Scheduler:
         """The scheduler of the mutation that runs in this thread, or else one whose every call commits at once."""
         return self.invocations.here()
+
+    def encode(self, job: CronJob) -> EncodedCall:
+        """The call that a fire of the cron makes; raises as `run_after` does."""
+        return self.invocations.scheduler().encode(job.function, job.args)
+
+    def schedule_in(self, transaction: OwnTransaction, call: EncodedCall, id: str, due: DateTime) -> object:
+        """Write the row of an encoded call in this transaction, due at any time."""
+        return self.invocations.scheduler_in(transaction).take_over(call, id, due, sent=False)
+
+    def cron_states(self) -> list[CronState]:
+        """The crons of this process's code, in the order they were added, with what the table knows of them."""
+        store = self.store
+        rows = store.database.reading(store.crons.all)
+        states = []
+        for job in self.crons:
+            row, spec, name = rows.get(job.name), job.schedule.text, self.encode(job).name
+            if row is None:
+                states.append(CronState(job.name, spec, name, None, None, None, None, 0, 0, stale=False))
+                continue
+            stale = row.spec != spec
+            last = self.scheduler.get(row.last_id) if row.last_id else None
+            state = last.state.kind.value if last else None
+            next_at = None if stale else row.next_at
+            known = (next_at, row.last_at, row.last_id, state, row.missed, row.skipped)
+            states.append(CronState(job.name, spec, name, *known, stale=stale))
+        return states
 
     def run_delivery(self, delivery: Delivery) -> runtime.Outcome:
         """Run one delivered row in this process, as a worker would."""

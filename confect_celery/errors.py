@@ -4,6 +4,7 @@
     ├── ConfigurationError            found at import or at start; fix the code or the settings
     │   ├── InvalidSettings           a misspelt or unusable `confect_…` setting
     │   ├── SchemaOutOfDate           the table is missing or of another version
+    │   ├── InvalidCron               a cron whose name, schedule, function or arguments cannot be
     │   ├── DuplicateFunction         two functions under one name
     │   └── ServiceError              a parameter that no service can fill
     ├── UnknownFunction               no function of that name is registered
@@ -44,6 +45,7 @@ __all__ = [
     "DelayOutOfRange",
     "DuplicateFunction",
     "InvalidArguments",
+    "InvalidCron",
     "InvalidFilter",
     "InvalidSettings",
     "InvalidTime",
@@ -106,6 +108,15 @@ class SchemaOutOfDate(ConfigurationError):
             f"The table of scheduled functions {what}, this version needs revision {needed}. "
             "Run `celery -A <your app> confect migrate` (with --sql to print it for a DBA)."
         )
+
+
+class InvalidCron(ConfigurationError):
+    """The cron `name` cannot be; `reason` says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"The cron {name!r} cannot be: {reason}.")
 
 
 class DuplicateFunction(ConfigurationError):

@@ -100,6 +100,10 @@ class Invocations:
             _reading=database.reading,
         )
 
+    def scheduler_in(self, transaction: OwnTransaction) -> Scheduler:
+        """A scheduler that works in this transaction."""
+        return Scheduler(self._desk, lambda work: work(transaction))
+
     def here(self) -> Scheduler:
         """The scheduler of the mutation that runs in this thread, or else one whose every call commits at once."""
         running = _RUNNING.get()
@@ -115,7 +119,7 @@ class Invocations:
     def writer(self) -> Iterator[DatabaseWriter]:
         """The tables, to write to in one transaction."""
         with self._database.transaction() as transaction:
-            yield self._writer(transaction, Scheduler(self._desk, lambda work: work(transaction)))
+            yield self._writer(transaction, self.scheduler_in(transaction))
 
     # -- how
 

@@ -250,6 +250,10 @@ class Scheduler:
         call = self._call(ref, args)
         return self.take_over(replace(call, options={**call.options, **options}), id, due, sent=False)
 
+    def encode(self, function: Any, args: Any) -> EncodedCall:
+        """The call as its row would hold it; raises as `run_after` does."""
+        return self._call(function, args)
+
     # -- how
 
     def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[ScheduledFunctionId]:

@@ -2,6 +2,7 @@
 
 from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.capture import Capture, check_modes
+from confect_celery.runtime.cron_loop import CronLoop
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
 from confect_celery.runtime.messages import call_of
@@ -14,6 +15,7 @@ __all__ = [
     "Actors",
     "Capture",
     "CeleryTransport",
+    "CronLoop",
     "Dispatcher",
     "Dropped",
     "Failed",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from celery import bootsteps, signals
 from celery.worker import state as worker_state
 
 from confect_celery.runtime.capture import Capture, CaptureParts
+from confect_celery.runtime.cron_loop import CronLoop, Crons
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox
+from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
 from confect_celery.runtime.reconciler import Reconciler
@@ -25,10 +27,18 @@ __all__ = ["Actors", "WorkerStep", "install"]
 logger = logging.getLogger(__name__)
 
 
+class ActorParts(Parts, Crons, Protocol):
+    """What the actors need of the app."""
+
+
+class WorkerParts(ActorParts, CaptureParts, Protocol):
+    """What a worker needs of the app."""
+
+
 class Actors:
     """The threads beside a worker's pool, or of a dispatcher that runs alone."""
 
-    def __init__(self, parts: Parts, *, dispatch: bool) -> None:
+    def __init__(self, parts: ActorParts, *, dispatch: bool) -> None:
         store, clock, settings = parts.store, parts.clock, parts.settings
         tasks = parts.app.tasks
         self.reconciler = Reconciler(
@@ -36,7 +46,9 @@ class Actors:
         )
         self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
-        self._loops = [self.reconciler, self.outbox, self.dispatcher] if dispatch else [self.reconciler]
+        self._loops: list[Loop] = [self.reconciler]
+        if dispatch:
+            self._loops += [self.outbox, self.dispatcher, CronLoop(parts)]
 
     def start(self) -> None:
         """Start the threads."""
@@ -60,7 +72,7 @@ class WorkerStep(bootsteps.StartStopStep):
     """Checks everything at boot, then runs the actors for as long as the pool runs."""
 
     requires = ("celery.worker.components:Pool",)
-    parts: ClassVar[Parts]
+    parts: ClassVar[ActorParts]
 
     def __init__(self, worker: Worker, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -104,7 +116,7 @@ class WorkerStep(bootsteps.StartStopStep):
             logger.warning("The %s pool has no time limits: a function that never ends is not stopped.", pool)
 
 
-def install(parts: CaptureParts) -> None:
+def install(parts: WorkerParts) -> None:
     """Have every worker of the app run the actors, and every process of it capture what it publishes."""
     Capture(parts).install()
     step = type("ConfectStep", (WorkerStep,), {"parts": parts})

@@ -1,6 +1,7 @@
 """The store: `_scheduled_functions`, the one truth, and the face of the shop's own tables."""
 
 from confect_celery.store.clock import DatabaseClock
+from confect_celery.store.crons import CronRow
 from confect_celery.store.database import (
     Database,
     JoinedTransaction,
@@ -39,6 +40,7 @@ from confect_celery.store.store import Store
 __all__ = [
     "TRANSITIONS",
     "Catalog",
+    "CronRow",
     "Database",
     "DatabaseClock",
     "DatabaseReader",

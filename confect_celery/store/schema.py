@@ -12,9 +12,10 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from confect_celery.timing import DateTime
 
-__all__ = ["TABLE_NAME", "UtcTime", "exact_text", "json_type", "scheduled_functions_table"]
+__all__ = ["CRONS_NAME", "TABLE_NAME", "UtcTime", "crons_table", "exact_text", "json_type", "scheduled_functions_table"]
 
 TABLE_NAME: Final = "_scheduled_functions"
+CRONS_NAME: Final = "_confect_crons"
 
 
 class UtcTime(TypeDecorator[DateTime]):
@@ -98,3 +99,19 @@ def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = Non
         sqlite_where=live,
     )
     return table
+
+
+def crons_table(metadata: sa.MetaData, *, schema: str | None = None, prefix: str = "") -> sa.Table:
+    """Define the table of crons beside the other."""
+    return sa.Table(
+        f"{prefix}{CRONS_NAME}",
+        metadata,
+        sa.Column("name", exact_text(255), primary_key=True),
+        sa.Column("spec", exact_text(255), nullable=False),
+        sa.Column("next_at", UtcTime, nullable=False),
+        sa.Column("last_at", UtcTime),
+        sa.Column("last_id", exact_text(36)),
+        sa.Column("missed", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("skipped", sa.Integer, nullable=False, server_default="0"),
+        schema=schema,
+    )

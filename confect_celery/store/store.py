@@ -6,9 +6,10 @@ import sqlalchemy as sa
 
 from confect_celery.errors import SchemaOutOfDate
 from confect_celery.store import migrations
+from confect_celery.store.crons import CronStatements
 from confect_celery.store.database import database_at
 from confect_celery.store.query import Catalog
-from confect_celery.store.schema import scheduled_functions_table
+from confect_celery.store.schema import crons_table, scheduled_functions_table
 from confect_celery.store.statements import Statements
 
 __all__ = ["Store"]
@@ -24,12 +25,11 @@ class Store:
     def __init__(self, url: str, *, schema: sa.MetaData | None = None, namespace: str | None = None) -> None:
         self.database = database_at(url)
         on_postgresql = self.database.url.get_backend_name() == "postgresql"
-        self.table = scheduled_functions_table(
-            sa.MetaData(),
-            schema=namespace if on_postgresql else None,
-            prefix=f"{namespace}_" if namespace and not on_postgresql else "",
-        )
+        metadata, within = sa.MetaData(), namespace if on_postgresql else None
+        prefix = f"{namespace}_" if namespace and not on_postgresql else ""
+        self.table = scheduled_functions_table(metadata, schema=within, prefix=prefix)
         self.rows = Statements(self.table)
+        self.crons = CronStatements(crons_table(metadata, schema=within, prefix=prefix))
         self.catalog = Catalog(self.database.tables if schema is None else schema, self.rows.system)
         if self.database.dialect.creates_itself:
             self.database.on_first_use(self._upgrade)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from confect_celery import (
     Confect,
+    CronJob,
     DatabaseReader,
     DatabaseWriter,
     Duration,
@@ -162,6 +163,10 @@ if "mailer" in os.environ.get("TEST_WITH", ""):
 
     @g.internal_action
     def send(args: Label, mailer: Mailer) -> None: ...
+
+
+for name, seconds in json.loads(os.environ.get("TEST_CRONS", "{}")).items():
+    confect.crons.add(CronJob(name, Duration.seconds(seconds), mark, {"label": name}))
 
 
 def _mark_plain(label: str) -> None:

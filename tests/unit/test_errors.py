@@ -12,6 +12,7 @@ from confect_celery.errors import ConfectError
 SAMPLES: list[ConfectError] = [
     errors.InvalidSettings({"confect_horizn": "no such setting"}),
     errors.SchemaOutOfDate(None, "0001"),
+    errors.InvalidCron("nightly", "it never matches"),
     errors.DuplicateFunction("internal/a/b"),
     errors.ServiceError("internal/a/b", "mailer", "there is no service Mailer."),
     errors.UnknownFunction("internal/a/bb", ["internal/a/b"]),

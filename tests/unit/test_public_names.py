@@ -26,6 +26,8 @@ PROMISED = {
         "Settings",
         "Scheduler",
         "FunctionRef",
+        "CronJob",
+        "CronJobs",
     ),
     *("DatabaseReader", "DatabaseWriter", "QueryRunner", "MutationRunner", "ActionRunner", "Document", "Page"),
     *("ScheduledFunction", "ScheduledFunctionId", "State", "StateKind", "ErrorInfo"),

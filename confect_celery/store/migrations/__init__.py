@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 __all__ = ["HEAD", "current", "downgrade", "script", "upgrade"]
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The revision that this version of the package works with."""
 
 
@@ -68,4 +68,5 @@ def _config(table: sa.Table, output: io.StringIO | None = None):  # type: ignore
     config = Config(output_buffer=output)
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["table"] = table
+    (config.attributes["crons"],) = (other for other in table.metadata.tables.values() if other is not table)
     return config

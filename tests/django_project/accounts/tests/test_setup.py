@@ -74,7 +74,7 @@ class Table(TestCase):
         store = confect.store
         store.check_schema()
         with store.database.snapshot() as connection:
-            ours = {store.table.name}
+            ours = {store.table.name, store.crons.table.name}
 
             def relevant(object: object, name: str | None, kind: str, *_: object) -> bool:
                 return kind != "table" or name in ours
