@@ -30,7 +30,7 @@ test-shops: $(STAMP)
 # Redis, RabbitMQ classic and quorum, pytest-celery's clusters, an old shop moving in, Django with real workers: a
 # quarter of an hour.
 test-long: $(STAMP)
-	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/contrib/test_django_worker.py
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/beat tests/contrib/test_django_worker.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

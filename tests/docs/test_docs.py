@@ -14,7 +14,11 @@ import confect_celery
 from tests.support.processes import ROOT
 
 # Alembic runs the one, and Django must be set up for the other: tests/contrib has their tests.
-APART = ("confect_celery.store.migrations.env", "confect_celery.contrib.django.")
+APART = (
+    "confect_celery.store.migrations.env",
+    "confect_celery.contrib.django.",
+    "confect_celery.contrib.beat.database",
+)
 
 MODULES = [
     m.name for m in pkgutil.walk_packages(confect_celery.__path__, "confect_celery.") if not m.name.startswith(APART)
@@ -33,7 +37,7 @@ def test_there_are_examples_at_all() -> None:
     assert found
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/moving-in.md", "docs/crons.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/moving-in.md", "docs/crons.md", "docs/beat.md"])
 def test_the_python_of_a_page_runs_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the embedded default writes its file where it stands
     text = (ROOT / page).read_text()

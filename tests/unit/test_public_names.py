@@ -13,7 +13,11 @@ import confect_celery
 from confect_celery import errors
 
 # Alembic runs the one, and Django must be set up for the other: tests/contrib has their tests.
-APART = ("confect_celery.store.migrations.env", "confect_celery.contrib.django.")
+APART = (
+    "confect_celery.store.migrations.env",
+    "confect_celery.contrib.django.",
+    "confect_celery.contrib.beat.database",
+)
 
 PROMISED = {
     *(

@@ -75,6 +75,7 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
 
     pymysql.install_as_MySQLdb()
 
+INSTALLED_APPS += os.environ.get("TEST_MORE_APPS", "").split()
 CELERY_BROKER_URL = os.environ.get("TEST_BROKER_URL", "memory://")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_CONFECT_REDELIVERY = 6
