@@ -30,7 +30,7 @@ test-shops: $(STAMP)
 # Redis, RabbitMQ classic and quorum, pytest-celery's clusters, an old shop moving in, Django with real workers: a
 # quarter of an hour.
 test-long: $(STAMP)
-	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/beat tests/contrib/test_django_worker.py
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/beat tests/deploy tests/contrib/test_django_worker.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,6 +38,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/[!k]*.yaml
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ confect_database_url = os.environ.get("SHOP_DATABASE_URL", "postgresql+psycopg:/
 confect_schema = "confect"
 # A week of history to look at; more costs only space.
 confect_retention = 7 * 24 * 3600
-confect_dispatcher = "worker"
+confect_dispatcher = os.environ.get("SHOP_DISPATCHER", "worker")
 
 # Nobody waits for results in this shop: `_scheduled_functions` tells how each function ended.
 task_ignore_result = True

@@ -88,7 +88,9 @@ def test_a_beat_that_ends_gives_back_what_it_has_claimed(new_rig: Callable[..., 
 
 def test_beat_embedded_in_a_worker(new_rig: Callable[..., Rig]) -> None:
     rig = new_rig()
-    rig.worker("--pool", "prefork", "--concurrency", "1", "-B", "--scheduler", "confect", "-s", str(rig.directory / "beat"))
+    rig.worker(
+        "--pool", "prefork", "--concurrency", "1", "-B", "--scheduler", "confect", "-s", str(rig.directory / "beat")
+    )
     far = rig.scheduler.run_after(FAR, rig.shop.mark, {"label": "embedded"})
     assert rig.end(far).state.kind == "success"
     wait_for(lambda: rig.marks("plain 2"), what="beat's own entry")
