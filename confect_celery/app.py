@@ -153,6 +153,11 @@ class Confect:
         """How rows are run."""
         return self._parts.gate
 
+    @property
+    def announcer(self) -> runtime.Announcer:
+        """Who is told of what becomes of rows: monitors such as Flower, through the broker."""
+        return self._parts.announcer
+
     def publish(self, delivery: Delivery) -> object:
         """Hand over to Celery a row that is nearly due, or give it back to the table."""
         return self._parts.publish(delivery)
@@ -205,6 +210,7 @@ class Confect:
         if database_url is not None:
             settings = settings.model_copy(update={"database_url": database_url})
         self._parts = _Parts(self, settings, clock or before.clock, publish or before.publish)
+        self._parts.__dict__["announcer"] = before.announcer if publish is None else runtime.Silent()
         if database_url is None:
             self._parts.__dict__["store"] = before.store
         try:
@@ -253,9 +259,15 @@ class _Parts:
         return runtime.PublishAhead(outbox, transport, self.clock, self.settings)
 
     @cached_property
+    def announcer(self) -> runtime.Announcer:
+        return runtime.Events(self._confect.app, self.settings) if self.settings.events else runtime.Silent()
+
+    @cached_property
     def invocations(self) -> Invocations:
         confect = self._confect
-        desk = Desk(confect.registry, self.store, self.clock, self.settings, self.publish, runtime.call_of)
+        desk = Desk(
+            confect.registry, self.store, self.clock, self.settings, self.publish, runtime.call_of, self.announcer
+        )
         return Invocations(desk, confect.services)
 
     @cached_property

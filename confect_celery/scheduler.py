@@ -61,6 +61,16 @@ class Run(Protocol):
         ...
 
 
+class Announcer(Protocol):
+    """Is told of what has been committed, for monitors; never raises, never waits."""
+
+    def pending(self, deliveries: Iterable[Delivery], /) -> None:
+        """These are scheduled, or moved to another time."""
+
+    def canceled(self, ids: Iterable[str], /) -> None:
+        """These are canceled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What every scheduler of an app shares."""
@@ -72,6 +82,7 @@ class Desk:
     publish: Callable[[Delivery], object]
     plain: Callable[[Any, Any], EncodedCall]
     """Encodes a call of a Celery task or signature."""
+    announcer: Announcer
 
 
 @dataclass(slots=True)
@@ -191,7 +202,14 @@ class Scheduler:
         """
         self._refuse_itself(id)
         now = self._desk.clock.now()
-        return self._run(lambda transaction: self._desk.store.rows.cancel(transaction.connection, id, now))
+
+        def cancel(transaction: Transaction) -> bool:
+            done = self._desk.store.rows.cancel(transaction.connection, id, now)
+            if done:
+                transaction.after_commit(lambda: self._desk.announcer.canceled([id]))
+            return done
+
+        return self._run(cancel)
 
     def reschedule(self, id: str, when: Delay | When) -> bool:
         """Move a pending function to another time, counted from now or absolute, within the same bounds.
@@ -204,6 +222,7 @@ class Scheduler:
 
         def move(transaction: Transaction) -> bool:
             moved: list[Delivery] = []
+            transaction.after_commit(lambda: self._desk.announcer.pending(moved))
             lost_at = self._publish_after_commit(transaction, moved, now) if self._is_near(due, now) else None
             delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
             if delivery is not None:
@@ -220,7 +239,15 @@ class Scheduler:
             return found
         return self._run(lambda transaction: rows.get(transaction.connection, id))
 
-    # -- for calls that Celery was asked for, and that become rows
+    # -- for what Celery was asked for, and what concerns rows
+
+    def live(self, ids: Sequence[str]) -> list[str]:
+        """Which of these ids are pending or running rows: one statement that locks nothing."""
+        rows = self._desk.store.rows
+        if self._reading is not None:
+            found: list[str] = self._reading(lambda connection: rows.live(connection, ids))
+            return found
+        return self._run(lambda transaction: rows.live(transaction.connection, ids))
 
     def take_over(self, call: EncodedCall, id: str | None, due: DateTime, *, sent: bool) -> str | None:
         """Write the row of a call, whatever its time; None where a row of this id stands already. `sent`: Celery brings
@@ -270,6 +297,8 @@ class Scheduler:
         near = [row for row in rows if self._is_near(row.due, now)]
         born = self._born(transaction)
         lost_at = None
+        if born is StateKind.PENDING:  # told first, so that monitors have it pending before a worker has it
+            transaction.after_commit(lambda: self._desk.announcer.pending(map(_delivery, rows)))
         if near and born is StateKind.PENDING:
             lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
         delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}

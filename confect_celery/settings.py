@@ -52,6 +52,7 @@ class Settings(BaseModel):
     retention: Seconds = Duration.days(7)
     dispatcher: Literal["worker", "beat", "off"] = "worker"
     show_args: bool = True
+    events: bool = True
     capture: Literal["off", "mirror", "durable"] = "off"
     capture_min_countdown: Seconds = Duration.zero
 

@@ -1,6 +1,7 @@
 """What Celery sees: messages, the gate, the actors beside a worker. They meet only in the table."""
 
 from confect_celery.runtime.ahead import PublishAhead
+from confect_celery.runtime.announce import Announcer, Events, Silent
 from confect_celery.runtime.capture import Capture, check_modes
 from confect_celery.runtime.cron_loop import CronLoop
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
@@ -13,11 +14,13 @@ from confect_celery.runtime.worker_step import Actors, install
 
 __all__ = [
     "Actors",
+    "Announcer",
     "Capture",
     "CeleryTransport",
     "CronLoop",
     "Dispatcher",
     "Dropped",
+    "Events",
     "Failed",
     "Gate",
     "Invoker",
@@ -26,6 +29,7 @@ __all__ = [
     "Postponed",
     "PublishAhead",
     "Reconciler",
+    "Silent",
     "Succeeded",
     "Transport",
     "call_of",

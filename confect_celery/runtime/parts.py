@@ -6,6 +6,7 @@ from typing import Protocol
 
 from celery import Celery
 
+from confect_celery.runtime.announce import Announcer
 from confect_celery.settings import Settings
 from confect_celery.store import Store
 from confect_celery.timing import Clock
@@ -31,6 +32,11 @@ class Parts(Protocol):
     @property
     def clock(self) -> Clock:
         """The time."""
+        ...
+
+    @property
+    def announcer(self) -> Announcer:
+        """Who is told of what becomes of rows."""
         ...
 
     def check(self) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
 from confect_celery.errors import UnknownFunction
 from confect_celery.functions import failure
+from confect_celery.runtime.announce import Announcer, Silent
 from confect_celery.runtime.loop import Loop
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Store
@@ -31,6 +32,7 @@ _FATES: Final = {True: "is tried again", False: "failed"}
 
 _PRUNE_EVERY_SECONDS: Final = 10.0
 _PRUNE_BATCH: Final = 1000
+_REVOKED_BATCH: Final = 500
 
 
 class WorkerLost(Exception):
@@ -53,16 +55,19 @@ class Reconciler(Loop):
         settings: Settings,
         running: Callable[[], Iterable[str]],
         redelivers: Callable[[str], bool] = lambda _: False,
+        announcer: Announcer | None = None,
     ) -> None:
         """`running` gives the ids of the functions that this worker runs at the moment; `redelivers` tells of a plain
-        task whether Celery would deliver it again after its worker was lost."""
+        task whether Celery would deliver it again after its worker was lost; `announcer` hears of ends that Celery does
+        not know of."""
         super().__init__()
         self._store = store
         self._clock = clock
         self._settings = settings
         self._running = running
         self._redelivers = redelivers
-        self._told: queue.SimpleQueue[Callable[[OwnTransaction], None]] = queue.SimpleQueue()
+        self._announcer = announcer or Silent()
+        self._told: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._pause = (settings.redelivery / 4).total_seconds()
         self._prune_at = 0.0
         self._prune_after = ""
@@ -93,12 +98,13 @@ class Reconciler(Loop):
         """No code defines the function any more."""
         self._tell(lambda transaction: self._fail(transaction, id, attempt, UnknownFunction(name)))
 
-    def revoked(self, id: str) -> None:
-        """Celery revoked or terminated it: it is canceled for good."""
-        self._tell(lambda transaction: self._on_revoked(transaction, id))
+    def revoked(self, ids: Sequence[str]) -> None:
+        """Celery revoked or terminated these: those that are rows are canceled for good. Every worker hears of it."""
+        self._told.put(lambda: self._on_revoked(ids))
+        self.wake()
 
     def _tell(self, apply: Callable[[OwnTransaction], None]) -> None:
-        self._told.put(apply)
+        self._told.put(lambda: self._store.database.retrying(apply))
         self.wake()
 
     def _on_worker_lost(self, transaction: OwnTransaction, id: str, attempt: int, message: str) -> None:
@@ -126,8 +132,14 @@ class Reconciler(Loop):
         if not rows.fail_pending(connection, id, attempt, now, described):
             rows.fail_running(connection, id, attempt + 1, now, described)
 
-    def _on_revoked(self, transaction: OwnTransaction, id: str) -> None:
-        self._store.rows.cancel(transaction.connection, id, self._clock.now())
+    def _on_revoked(self, ids: Sequence[str]) -> None:
+        database, rows = self._store.database, self._store.rows
+        for start in range(0, len(ids), _REVOKED_BATCH):
+            some = ids[start : start + _REVOKED_BATCH]
+            for id in database.reading(lambda connection, some=some: rows.live(connection, some)):  # type: ignore[misc]
+                now = self._clock.now()
+                if database.retrying(lambda t, id=id, now=now: rows.cancel(t.connection, id, now)):  # type: ignore[misc]
+                    self._announcer.canceled([id])
 
     # -- the loop
 
@@ -154,7 +166,7 @@ class Reconciler(Loop):
             except queue.Empty:
                 return
             try:
-                self._store.database.retrying(lambda transaction, apply=apply: apply(transaction))  # type: ignore[misc]
+                apply()
             except Exception:
                 self._told.put(apply)
                 raise
@@ -188,8 +200,10 @@ class Reconciler(Loop):
             else:
                 lost.append(row.id)
             logger.warning("%s[%s]: its worker stopped answering; it %s.", row.name, row.id, _FATES[again])
-        error = failure.describe(WorkerLost(message), (WorkerLost,))
-        self._store.rows.bury(transaction.connection, lost, now, error)
+        error = WorkerLost(message)
+        self._store.rows.bury(transaction.connection, lost, now, failure.describe(error, (WorkerLost,)))
+        for id in lost:
+            transaction.after_commit(lambda id=id: self._announcer.failed(id, error))  # type: ignore[misc]
 
     def prune(self) -> bool:
         """Delete what is old in one batch of rows; whether the walk over the table goes on."""

@@ -16,6 +16,8 @@ from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
 from confect_celery.runtime.reconciler import Reconciler
+from confect_celery.runtime.revoke import Panel, install_control
+from confect_celery.runtime.roll_call import RollCall
 from confect_celery.runtime.task import ConfectTask, attempt_of
 from confect_celery.runtime.transport import CeleryTransport
 
@@ -42,11 +44,17 @@ class Actors:
         store, clock, settings = parts.store, parts.clock, parts.settings
         tasks = parts.app.tasks
         self.reconciler = Reconciler(
-            store, clock, settings, _running, lambda name: bool(getattr(tasks.get(name), "acks_late", False))
+            store,
+            clock,
+            settings,
+            _running,
+            lambda name: bool(getattr(tasks.get(name), "acks_late", False)),
+            parts.announcer,
         )
+        self.roll_call = RollCall(store, parts.announcer)
         self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
-        self._loops: list[Loop] = [self.reconciler]
+        self._loops: list[Loop] = [self.reconciler, self.roll_call]
         if dispatch:
             self._loops += [self.outbox, self.dispatcher, CronLoop(parts)]
 
@@ -77,6 +85,7 @@ class WorkerStep(bootsteps.StartStopStep):
     def __init__(self, worker: Worker, **options: Any) -> None:
         super().__init__(worker, **options)
         self.actors: Actors | None = None
+        self._panel = Panel(lambda _: None, lambda: None)
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
 
     def start(self, parent: Worker) -> None:
@@ -86,12 +95,16 @@ class WorkerStep(bootsteps.StartStopStep):
         self._say_what_the_pool_cannot_do(parent)
         actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
         ConfectTask.reconciler = actors.reconciler
+        self.parts.announcer.speak_as(parent.hostname)  # type: ignore[attr-defined]
+        self._panel = Panel(actors.reconciler.revoked, actors.roll_call.ask)
+        self._panel.install()
         signals.task_unknown.connect(self._on_unknown, weak=False)
         signals.task_revoked.connect(self._on_revoked, weak=False)
         actors.start()
 
     def stop(self, parent: Worker) -> None:
         """End the actors."""
+        self._panel.remove()
         signals.task_unknown.disconnect(self._on_unknown)
         signals.task_revoked.disconnect(self._on_revoked)
         actors, self.actors = self.actors, None
@@ -108,7 +121,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def _on_revoked(self, request: Any = None, **_: Any) -> None:
         if self.actors is not None and attempt_of(request) >= 0:
-            self.actors.reconciler.revoked(request.id)
+            self.actors.reconciler.revoked([request.id])
 
     def _say_what_the_pool_cannot_do(self, worker: Worker) -> None:
         pool = getattr(getattr(worker, "pool_cls", None), "__module__", "").rpartition(".")[2]
@@ -119,5 +132,6 @@ class WorkerStep(bootsteps.StartStopStep):
 def install(parts: WorkerParts) -> None:
     """Have every worker of the app run the actors, and every process of it capture what it publishes."""
     Capture(parts).install()
+    install_control(parts.app)
     step = type("ConfectStep", (WorkerStep,), {"parts": parts})
     parts.app.steps["worker"].add(step)

@@ -74,6 +74,10 @@ class Statements:
             c.id == sa.bindparam("row"), c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)
         )
         self._state = sa.select(c.state).where(c.id == sa.bindparam("row"))
+        self._live = sa.select(c.id).where(
+            c.id.in_(sa.bindparam("rows", expanding=True)),
+            sa.or_(_is(c.state, StateKind.PENDING), _is(c.state, StateKind.IN_PROGRESS)),
+        )
 
         one = c.id == sa.bindparam("row")
         attempt = c.attempt == sa.bindparam("at_attempt")
@@ -172,6 +176,22 @@ class Statements:
         """The row's state."""
         found = connection.execute(self._state, {"row": id}).scalar_one_or_none()
         return None if found is None else StateKind(found)
+
+    def live(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+        """Which of these are ids of rows that are pending or inProgress."""
+        return list(connection.scalars(self._live, {"rows": list(ids)}))
+
+    def upcoming(
+        self, connection: sa.Connection, after: tuple[DateTime, str] | None, batch: int
+    ) -> list[tuple[DateTime, Delivery]]:
+        """Up to `batch` pending rows, next first, each with its `next_at`; go on after the last's `(next_at, id)`."""
+        c = self._c
+        chosen = sa.select(c.next_at, c.id, c.name, c.kind, c.args, c.scheduled_time, c.attempt, c.options, c.parent_id)
+        chosen = chosen.where(c.next_at.is_not(None), _is(c.state, StateKind.PENDING))
+        if after is not None:
+            chosen = chosen.where(c.next_at >= after[0], sa.or_(c.next_at > after[0], c.id > after[1]))
+        rows = connection.execute(chosen.order_by(c.next_at, c.id).limit(batch))
+        return [(next_at, Delivery(*row)) for next_at, *row in rows]
 
     # -- scheduling
 

@@ -338,7 +338,7 @@ class TestReconciler:
         reconciler.timed_out(running, 0, 2.0)
         reconciler.timed_out(pending, 0, 2.0)
         reconciler.unknown(unknown, 0, "internal/t/gone")
-        reconciler.revoked(revoked)
+        reconciler.revoked([revoked])
         reconciler.apply_told()
         assert self._state(shop, running) == ("failed", "TimeLimitExceeded", 1)
         assert self._state(shop, pending) == ("failed", "TimeLimitExceeded", 0)

@@ -1,0 +1,286 @@
+"""Monitors such as Flower hear of rows in Celery's own events: `task-sent`, `task-revoked`, `task-failed`.
+
+Events are best effort, as Celery's are: the scheduling call only puts down what happened, and a thread of its own tells
+the broker, so that one which is slow or away costs the caller nothing. What it did not take waits, up to a bound.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from celery import Celery, signals
+from celery._state import get_current_task
+from celery.events import EventDispatcher
+from celery.utils.saferepr import saferepr
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from confect_celery.runtime.messages import decode, task_name
+from confect_celery.settings import Settings
+from confect_celery.store import Delivery
+
+__all__ = ["Announcer", "Events", "Silent"]
+
+logger = logging.getLogger(__name__)
+
+_HIDDEN: Final = "(hidden)"
+_LONGEST_REPR: Final = 1024  # as Celery's own argsrepr_maxsize
+
+_NODE: Final = "scheduler@confect"
+"""Who tells of a cancel where no worker does. Monitors take the sender of such an event for a worker, so it is one name
+for all processes: they list one more, not one a process."""
+
+_MOST_WAITING: Final = 10_000
+_BATCH: Final = 100
+_IDLE_SECONDS: Final = 60.0
+_LAST_WORDS_SECONDS: Final = 1.0
+_FIRST_BACKOFF_SECONDS: Final = 0.5
+_LONGEST_BACKOFF_SECONDS: Final = 10.0
+
+Event = tuple[str, str | None, Callable[[], dict[str, Any]]]
+"""Its type, the worker that tells it, and what makes its fields: on the thread, not in the caller's time."""
+
+
+class Announcer(Protocol):
+    """Who is told of what becomes of rows; never raises, never waits."""
+
+    def pending(self, deliveries: Iterable[Delivery]) -> None:
+        """These rows are scheduled, or moved to another time."""
+
+    def canceled(self, ids: Iterable[str]) -> None:
+        """These rows are canceled."""
+
+    def failed(self, id: str, error: Exception) -> None:
+        """This row failed without a worker that would say so."""
+
+    def speak_as(self, node: str) -> None:
+        """This process is the worker `node`."""
+
+    @property
+    def waiting(self) -> int:
+        """How many announcements are still to be sent."""
+        ...
+
+
+class Silent:
+    """Tells nobody: `confect_events` is off, or there is no broker, as in the harness."""
+
+    def pending(self, deliveries: Iterable[Delivery]) -> None:
+        """Nothing happens."""
+
+    def canceled(self, ids: Iterable[str]) -> None:
+        """Nothing happens."""
+
+    def failed(self, id: str, error: Exception) -> None:
+        """Nothing happens."""
+
+    def speak_as(self, node: str) -> None:
+        """Nothing happens."""
+
+    @property
+    def waiting(self) -> int:
+        """None ever."""
+        return 0
+
+
+class Events:
+    """Tells monitors through the app's broker. Each process that has something to say has a thread and a connection
+    for it, until it has been silent for a minute."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._lines: dict[int, _Line] = {}
+        self._node: str | None = None
+
+    def pending(self, deliveries: Iterable[Delivery]) -> None:
+        """`task-sent` for each: PENDING, with its eta."""
+        self._tell(("task-sent", None, lambda delivery=delivery: self._sent(delivery)) for delivery in deliveries)  # type: ignore[misc]
+
+    def canceled(self, ids: Iterable[str]) -> None:
+        """`task-revoked` for each."""
+        told = {"terminated": False, "signum": None, "expired": False}
+        node = self._node or _worker()
+        self._tell(("task-revoked", node, lambda id=id: {"uuid": id, **told}) for id in ids)  # type: ignore[misc]
+
+    def failed(self, id: str, error: Exception) -> None:
+        """`task-failed`, with the error."""
+        told = {"uuid": id, "exception": repr(error), "traceback": f"{type(error).__name__}: {error}"}
+        self._tell([("task-failed", self._node or _worker(), lambda: told)])
+
+    def speak_as(self, node: str) -> None:
+        """This process is the worker `node`: what it says of rows is said in its name."""
+        self._node = node
+
+    @property
+    def waiting(self) -> int:
+        """How many are still to be sent by this process."""
+        line = self._lines.get(os.getpid())
+        return len(line.waiting) if line else 0
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        pid = os.getpid()  # a fork inherits neither the thread nor the right to the connection
+        line = self._lines.get(pid) or self._lines.setdefault(pid, _Line(self._app))
+        line.put(events)
+
+    def _sent(self, delivery: Delivery) -> dict[str, Any]:
+        options: Mapping[str, Any] = decode(dict(delivery.options))
+        args, kwargs = reprs(delivery, show=self._settings.show_args)
+        return {
+            "uuid": delivery.id,
+            "name": task_name(delivery.name, options),
+            "args": args,
+            "kwargs": kwargs,
+            "retries": options.get("retries") or 0,
+            "eta": delivery.due.to_utc().isoformat(),
+            "root_id": options.get("root_id") or delivery.id,
+            "parent_id": options.get("parent_id") or delivery.parent_id,
+        }
+
+
+def reprs(delivery: Delivery, *, show: bool) -> tuple[str, str]:
+    """How positional and named arguments are shown, cut at 1024 characters each as Celery does."""
+    given = delivery.options
+    args, kwargs = given.get("argsrepr"), given.get("kwargsrepr")
+    if show:
+        args = args or saferepr(tuple(given.get("args") or ()), _LONGEST_REPR)
+        kwargs = kwargs or saferepr(delivery.args, _LONGEST_REPR)
+    return args or _HIDDEN, kwargs or _HIDDEN
+
+
+def _worker() -> str | None:
+    """The node name of the worker whose task runs here."""
+    task = get_current_task()
+    name: str | None = getattr(task.request, "hostname", None) if task is not None else None
+    return name
+
+
+class _Line:
+    """One process's line to the broker: a bounded queue and the thread that empties it."""
+
+    def __init__(self, app: Celery) -> None:
+        self.waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
+        self._app = app
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._silent = threading.Event()
+        self._silent.set()
+        self._speaking = self._down = False
+        self._connection: Connection | None = None
+        self._dispatcher: EventDispatcher | None = None
+        _lines.add(self)
+
+    def put(self, events: Iterable[Event]) -> None:
+        """Have these told; the oldest give way where too many wait."""
+        with self._lock:
+            self.waiting.extend(events)
+            if not self.waiting:
+                return
+            self._silent.clear()
+            self._wake.set()
+            if not self._speaking:
+                with suppress(RuntimeError):  # the interpreter is about to end
+                    threading.Thread(target=self._speak, name="confect-events", daemon=True).start()
+                    self._speaking = True
+
+    def flush(self, within: float) -> None:
+        """Wait until all is told, so long at most, and not at all while the broker is away."""
+        if self._pid == os.getpid() and self._speaking and not self._down:
+            self._silent.wait(within)
+
+    def _speak(self) -> None:
+        backoff = _FIRST_BACKOFF_SECONDS
+        while self._more():
+            try:
+                self._send_all(self._dial())
+                self._down, backoff = False, _FIRST_BACKOFF_SECONDS
+            except Exception as error:
+                if not self._down:
+                    logger.warning("Monitors cannot be told of %d events now: %s", len(self.waiting), error)
+                self._down = True
+                self._hang_up()
+                time.sleep(backoff * random.uniform(0.5, 1))
+                backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
+        self._hang_up()
+
+    def _more(self) -> bool:
+        with self._lock:
+            if self.waiting:
+                return True
+            self._silent.set()
+            self._wake.clear()
+        self._wake.wait(_IDLE_SECONDS)
+        with self._lock:
+            self._speaking = bool(self.waiting)
+            return self._speaking
+
+    def _dial(self) -> EventDispatcher:
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            # A connection of our own: those of the pool are for messages, and one that hangs would be missed there.
+            self._connection = self._app.connection_for_write()
+            self._connection.ensure_connection(max_retries=1)
+            dispatcher = self._dispatcher = self._app.events.Dispatcher(
+                self._connection,
+                channel=self._connection.channel(),
+                buffer_while_offline=False,
+                buffer_group={"task"},  # one message for a whole batch, as workers send them
+                buffer_limit=_BATCH + 1,
+            )
+        return dispatcher
+
+    def _send_all(self, dispatcher: EventDispatcher) -> None:
+        own = dispatcher.hostname
+        while batch := self._take():
+            try:
+                for type, node, fields in batch:
+                    dispatcher.hostname = own if type == "task-sent" else node or _NODE
+                    dispatcher.send(type, **fields())
+                dispatcher.flush(errors=False)
+            except _brokers_errors(dispatcher):
+                self.waiting.extendleft(reversed(batch))
+                raise
+            except Exception:  # something here cannot be said at all: saying it again would be no better
+                logger.exception("Monitors are not told of %d events.", len(batch))
+                self._hang_up()
+                return
+            finally:
+                dispatcher.hostname = own
+
+    def _take(self) -> list[Event]:
+        with self._lock:
+            return [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
+
+    def _hang_up(self) -> None:
+        connection, self._connection, self._dispatcher = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):  # it may be broken already
+                connection.release()
+
+
+def _brokers_errors(dispatcher: EventDispatcher) -> tuple[type[Exception], ...]:
+    connection: Any = dispatcher.connection
+    return (OSError, OperationalError, *connection.connection_errors, *connection.channel_errors)
+
+
+_lines: weakref.WeakSet[_Line] = weakref.WeakSet()
+
+
+def _say_last_words(*_: Any, **__: Any) -> None:
+    for line in list(_lines):
+        line.flush(_LAST_WORDS_SECONDS)
+
+
+atexit.register(_say_last_words)
+signals.worker_process_shutdown.connect(_say_last_words, weak=False)  # a pool's child ends without atexit
