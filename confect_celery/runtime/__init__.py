@@ -1,6 +1,7 @@
 """What Celery sees: messages, the gate, the actors beside a worker. They meet only in the table."""
 
 from confect_celery.runtime.ahead import PublishAhead
+from confect_celery.runtime.control import confect_status
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
 from confect_celery.runtime.reconciler import Reconciler
@@ -23,6 +24,7 @@ __all__ = [
     "Reconciler",
     "Succeeded",
     "Transport",
+    "confect_status",
     "install",
     "make_task",
 ]

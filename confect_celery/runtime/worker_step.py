@@ -32,6 +32,7 @@ class Actors:
         self.reconciler = Reconciler(store, clock, settings, _running)
         self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
+        self.dispatches = dispatch
         self._loops = [self.reconciler, self.outbox, self.dispatcher] if dispatch else [self.reconciler]
 
     def start(self) -> None:

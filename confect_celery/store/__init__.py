@@ -34,10 +34,12 @@ from confect_celery.store.row import (
     Transition,
 )
 from confect_celery.store.statements import Pending, Statements
+from confect_celery.store.statistics import Backlog, Statistics
 from confect_celery.store.store import Store
 
 __all__ = [
     "TRANSITIONS",
+    "Backlog",
     "Catalog",
     "Database",
     "DatabaseClock",
@@ -58,6 +60,7 @@ __all__ = [
     "State",
     "StateKind",
     "Statements",
+    "Statistics",
     "Store",
     "TableReader",
     "TableWriter",
