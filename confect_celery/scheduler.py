@@ -231,6 +231,31 @@ class Scheduler:
 
         return self._run(move)
 
+    def retry(self, id: str, when: Delay | When | None = None) -> ScheduledFunctionId | None:
+        """Schedule what failed or was canceled anew, at once if not `when`; gives back the id of the new row.
+
+        It has the same function, arguments, options and parent; the old row stays as it is. None when `id` is unknown,
+        or neither failed nor canceled. Raises UnknownFunction and InvalidArguments where the code would not run it any
+        more, and DelayOutOfRange.
+        """
+        desk, now = self._desk, self._desk.clock.now()
+        scheduled, due = self._aim(desk.settings.min_delay if when is None else _delay_or_time(when), now)
+
+        def again(transaction: Transaction) -> ScheduledFunctionId | None:
+            old = desk.store.rows.get(transaction.connection, id)
+            if old is None or old.state.kind not in (StateKind.FAILED, StateKind.CANCELED):
+                return None
+            if old.kind != "task":
+                codec.decode(desk.registry.get(old.name), old.args)
+            if self._budget is not None:
+                self._budget.take(1)
+            options = {name: value for name, value in old.options.items() if name != "retries"}
+            row = NewRow(new_id(now), old.name, old.kind, old.args, scheduled, now, due, options, old.parent_id)
+            self._write(transaction, [row], now)
+            return row.id
+
+        return self._run(again)
+
     def get(self, id: str) -> ScheduledFunction | None:
         """The scheduled function, whatever its state; None when it is unknown, or pruned after `confect_retention`."""
         rows = self._desk.store.rows

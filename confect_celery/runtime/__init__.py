@@ -3,6 +3,7 @@
 from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.announce import Announcer, Events, Silent
 from confect_celery.runtime.capture import Capture, check_modes
+from confect_celery.runtime.control import confect_status
 from confect_celery.runtime.cron_loop import CronLoop
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
@@ -34,6 +35,7 @@ __all__ = [
     "Transport",
     "call_of",
     "check_modes",
+    "confect_status",
     "install",
     "make_task",
 ]

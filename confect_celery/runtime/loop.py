@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -26,6 +27,14 @@ class Loop(ABC):
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ticked_at: float | None = None
+        self.last_error: str | None = None
+        """What the last tick failed with; None when it did not."""
+
+    @property
+    def ticked_seconds_ago(self) -> float | None:
+        """How long ago a tick ended well; None when none has yet."""
+        return None if self._ticked_at is None else time.monotonic() - self._ticked_at
 
     @abstractmethod
     def tick(self) -> float:
@@ -65,9 +74,11 @@ class Loop(ABC):
             try:
                 pause = self.tick()
                 failures = 0
+                self._ticked_at, self.last_error = time.monotonic(), None
             except Exception as error:
                 pause = min(_FIRST_BACKOFF_SECONDS * 2**failures, _LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1)
                 failures = min(failures + 1, 10)
+                self.last_error = f"{type(error).__name__}: {error}"
                 logger.error("%s: %s: %s; trying again in %.1f s", self.name, type(error).__name__, error, pause)
                 logger.debug("%s failed", self.name, exc_info=True)
             if pause > 0:

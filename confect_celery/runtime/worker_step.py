@@ -54,6 +54,7 @@ class Actors:
         self.roll_call = RollCall(store, parts.announcer)
         self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
+        self.dispatches = dispatch
         self._loops: list[Loop] = [self.reconciler, self.roll_call]
         if dispatch:
             self._loops += [self.outbox, self.dispatcher, CronLoop(parts)]

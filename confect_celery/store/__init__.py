@@ -35,10 +35,12 @@ from confect_celery.store.row import (
     Transition,
 )
 from confect_celery.store.statements import Pending, Statements
+from confect_celery.store.statistics import Backlog, Statistics
 from confect_celery.store.store import Store
 
 __all__ = [
     "TRANSITIONS",
+    "Backlog",
     "Catalog",
     "CronRow",
     "Database",
@@ -61,6 +63,7 @@ __all__ = [
     "State",
     "StateKind",
     "Statements",
+    "Statistics",
     "Store",
     "TableReader",
     "TableWriter",

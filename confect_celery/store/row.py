@@ -119,6 +119,10 @@ class ScheduledFunction:
     next_at: DateTime | None
     parent_id: ScheduledFunctionId | None
     options: Mapping[str, Any]
+    deliveries: int = 0
+    """How often this attempt was handed to the broker."""
+    losses: int = 0
+    """How many workers died while they ran this mutation."""
 
 
 @dataclass(frozen=True, slots=True)

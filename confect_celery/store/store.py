@@ -41,9 +41,12 @@ class Store:
                 transaction.connection.execute(sa.schema.CreateSchema(self.table.schema, if_not_exists=True))
             self._upgrade(transaction.connection)
 
-    def migration_script(self) -> str:
-        """The SQL of `migrate` on an empty database, to be read and run by a DBA."""
-        return migrations.script(self.database.url, self.table)
+    def migration_script(self, since: str | None = None) -> str:
+        """The SQL of `migrate` on an empty database, or on one at the revision `since`, to be read and run by a DBA.
+
+        Alembic's CommandError tells of an unknown revision.
+        """
+        return migrations.script(self.database.url, self.table, since)
 
     def check_schema(self) -> None:
         """Raise SchemaOutOfDate unless the table is at the revision that this version needs."""

@@ -54,6 +54,10 @@ class DjangoDialect(Dialect):
         """As on this database without Django."""
         return self._inner.time
 
+    def connections(self, connection: sa.Connection) -> tuple[int, int] | None:
+        """As on this database without Django."""
+        return self._inner.connections(connection)
+
     def is_disconnect(self, error: BaseException) -> bool:
         """Django's errors too."""
         return isinstance(error, InterfaceError) or self._inner.is_disconnect(self._cause(error))

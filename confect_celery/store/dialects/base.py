@@ -72,6 +72,10 @@ class Dialect(ABC):
         aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
         return DateTime.of(aware) - (before + (after - before) / 2)
 
+    def connections(self, connection: sa.Connection) -> tuple[int, int] | None:
+        """How many connections the server has open, and how many it allows; None where there is no server."""
+        return None
+
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether the connection broke: what was being committed may or may not have been."""
         return isinstance(error, DBAPIError) and error.connection_invalidated

@@ -56,6 +56,11 @@ class MysqlDialect(Dialect):
         """The moment of the statement, in UTC."""
         return sa.func.utc_timestamp(6)
 
+    def connections(self, connection: sa.Connection) -> tuple[int, int] | None:
+        """As the server's status tells."""
+        used = connection.exec_driver_sql("SHOW GLOBAL STATUS LIKE 'Threads_connected'").one()[1]
+        return int(used), int(connection.exec_driver_sql("SELECT @@max_connections").scalar_one())
+
     def is_transient(self, error: BaseException) -> bool:
         """Deadlocks, lock waits that timed out, and a connection or server that went away."""
         code = next(iter(getattr(getattr(error, "orig", None), "args", ())), None)

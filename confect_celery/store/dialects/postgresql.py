@@ -53,6 +53,12 @@ class PostgresqlDialect(Dialect):
         """The moment of the statement, not the transaction's start."""
         return sa.func.clock_timestamp()
 
+    def connections(self, connection: sa.Connection) -> tuple[int, int] | None:
+        """Those of clients, of all databases of the server."""
+        used = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type IS NULL"
+        most = "SELECT current_setting('max_connections')::int"
+        return connection.exec_driver_sql(used).scalar_one(), connection.exec_driver_sql(most).scalar_one()
+
     def is_transient(self, error: BaseException) -> bool:
         """Serialization failures, deadlocks, and a connection or server that went away."""
         state = getattr(getattr(error, "orig", None), "sqlstate", None)

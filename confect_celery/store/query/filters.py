@@ -18,6 +18,7 @@ from confect_celery.store.query.compare import Comparison, absent, ordered, same
 from confect_celery.store.query.fields import Field, FieldPath, Resolver
 from confect_celery.store.query.json_place import JsonPlace, json_place, scalar
 from confect_celery.store.query.kinds import Kind, kind_of
+from confect_celery.store.query.patterns import column_matches, matches
 from confect_celery.store.query.values import equals, operand
 
 __all__ = ["Condition", "Filter"]
@@ -93,6 +94,21 @@ class Filter:
         if len(listed) > _MOST_VALUES:
             raise InvalidFilter(f"q.in_ takes at most {_MOST_VALUES:,} values, not {len(listed):,}.")
         return self._any_of(self._own(field), listed)
+
+    def matches(self, field: object, pattern: str) -> Condition:
+        """A text, in a column or inside JSON, is as the pattern says: `*` stands for any text, `internal/users/*`.
+
+        Upper and lower case differ. `\\*` is the asterisk itself. Never so for an absent value, or one that is no text.
+        """
+        if not isinstance(field, Field):
+            raise InvalidFilter('q.matches takes a field first: q.matches(q.field("name"), "internal/users/*").')
+        own = self._own(field)
+        if own.path:
+            place = json_place(own.column, own.path, self._dialect)
+            clause = sa.and_(matches(place.text, pattern, self._dialect), place.holds("text"))
+        else:
+            clause = column_matches(own.column, pattern, self._dialect)
+        return Condition(clause, frozenset((own.column,)))
 
     def and_(self, *conditions: Condition) -> Condition:
         """All hold; so it is with none given."""

@@ -60,4 +60,6 @@ class SystemTable:
             next_at=row.next_at,
             parent_id=row.parent_id,
             options=row.options if isinstance(row.options, Mapping) else {},
+            deliveries=row.deliveries,
+            losses=row.losses,
         )

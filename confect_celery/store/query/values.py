@@ -20,7 +20,16 @@ from confect_celery.store.query.operands import bound
 from confect_celery.store.schema import UtcTime
 from confect_celery.timing import DateTime, Duration
 
-__all__ = ["equals", "from_column", "is_json", "is_uuid", "operand", "to_column"]
+__all__ = [
+    "by_bytes",
+    "declared_collation",
+    "equals",
+    "from_column",
+    "is_json",
+    "is_uuid",
+    "operand",
+    "to_column",
+]
 
 _MYSQL: Final = mysql.dialect()
 _UTF8: Final = mysql.CHAR(charset="utf8mb4")
@@ -60,11 +69,16 @@ def equals(column: sa.Column[Any], values: Sequence[Any], dialect: str) -> sa.Co
     """`column` is one of the values; raises InvalidFilter if one does not fit the column."""
     operands = [operand(value, column, dialect) for value in values]
     equal = column == operands[0] if len(operands) == 1 else column.in_(operands)
-    if dialect in ("mysql", "mariadb") and kind_of(column.type) is Kind.TEXT and not _collation(column):
+    if dialect in ("mysql", "mariadb") and kind_of(column.type) is Kind.TEXT and not declared_collation(column):
         # Their default collations ignore case and trailing blanks. The first condition lets an index serve.
         exact = [sa.cast(each, sa.BINARY()) for each in operands]
-        return sa.and_(equal, sa.cast(sa.cast(column, _UTF8), sa.BINARY()).in_(exact))
+        return sa.and_(equal, by_bytes(column).in_(exact))
     return equal
+
+
+def by_bytes(text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """A text on MySQL as its bytes, for comparisons that no collation has a say in."""
+    return sa.cast(sa.cast(text, _UTF8), sa.BINARY())
 
 
 def from_column(value: Any) -> Any:
@@ -89,7 +103,8 @@ def is_uuid(text: str) -> bool:
     return True
 
 
-def _collation(column: sa.Column[Any]) -> str | None:
+def declared_collation(column: sa.Column[Any]) -> str | None:
+    """The collation that a text column was declared with for MySQL."""
     collation: str | None = getattr(column.type.dialect_impl(_MYSQL), "collation", None)
     return collation
 
