@@ -86,6 +86,11 @@ class Confect:
     def check(self) -> None:
         """Raise what is wrong with settings, functions, services and the table: ConfigurationError, found at start."""
         self.settings.check_broker(self.app.conf.broker_transport_options or {})
+        self.check_code()
+        self.store.check_schema()
+
+    def check_code(self) -> None:
+        """The part that needs no database: services, crons, and what tasks say of their capture."""
         for ref in self.registry:
             self.services.check(ref)
         for job in self.crons:
@@ -94,7 +99,6 @@ class Confect:
             except ConfectError as error:
                 raise InvalidCron(job.name, str(error)) from error
         runtime.check_modes(self.app)
-        self.store.check_schema()
 
     # -- calling them
 

@@ -41,7 +41,7 @@ def send_flaky(self, to, failures):
 def send_later(self, to, countdown):
     journal.write(f"later {to} {self.request.retries}")
     if not self.request.retries:
-        raise self.retry((to, countdown), countdown=countdown)
+        raise self.retry(countdown=countdown)
     return f"sent to {to}"
 
 
