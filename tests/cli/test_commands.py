@@ -115,6 +115,7 @@ def test_arguments_can_be_hidden(shop: Shop) -> None:
     for arguments in (("list",), ("show", id), ("list", "--json"), ("cancel", "--arg", "user_id=4242", "--yes")):
         assert "4242" not in shop(*arguments).replace(id, "")
     assert "4242" in shop("show", id, "--show-args")
+    shop.confect.store.database.dispose()
 
 
 def test_cancel_by_id_tells_what_it_could_not(shop: Shop) -> None:
