@@ -214,3 +214,10 @@ def test_an_unknown_field_names_its_neighbours(db: Tables) -> None:
     with pytest.raises(UnknownField, match="'verified'") as caught:
         db.table("people").filter(lambda q: q.eq(q.field("verifed"), True))
     assert (caught.value.table, caught.value.field, caught.value.close) == ("people", "verifed", ("verified",))
+
+
+def test_a_trailing_blank_counts_under_a_binary_collation_too(db: Tables) -> None:
+    db.people(*({"name": name} for name in (None, None, None, "a ")))
+    for _ in range(3):
+        assert db.who(lambda q: q.eq(q.field("name"), "a")) == []
+        assert db.who(lambda q: q.eq(q.field("name"), "a ")) == [3]

@@ -69,11 +69,18 @@ def equals(column: sa.Column[Any], values: Sequence[Any], dialect: str) -> sa.Co
     """`column` is one of the values; raises InvalidFilter if one does not fit the column."""
     operands = [operand(value, column, dialect) for value in values]
     equal = column == operands[0] if len(operands) == 1 else column.in_(operands)
-    if dialect in ("mysql", "mariadb") and kind_of(column.type) is Kind.TEXT and not declared_collation(column):
-        # Their default collations ignore case and trailing blanks. The first condition lets an index serve.
+    if dialect in ("mysql", "mariadb") and kind_of(column.type) is Kind.TEXT and _is_exact(column):
+        # Their default collations ignore case and trailing blanks, binary ones the blanks. The first condition lets an
+        # index serve.
         exact = [sa.cast(each, sa.BINARY()) for each in operands]
         return sa.and_(equal, by_bytes(column).in_(exact))
     return equal
+
+
+def _is_exact(column: sa.Column[Any]) -> bool:
+    # Another collation than a binary one was declared to have it so.
+    collation = declared_collation(column)
+    return collation is None or collation.endswith("_bin")
 
 
 def by_bytes(text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
