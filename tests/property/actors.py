@@ -19,7 +19,7 @@ from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.timing import DateTime
 from tests.property.model import LIVE, Job, violated
 from tests.property.plans import Meanwhile, Plan, Step
-from tests.property.world import BATCH, ChildDied, Died, Frame, Key, Message, World
+from tests.property.world import BATCH, LATE, ChildDied, Died, Frame, Key, Message, World
 
 MOST_NESTED = 3
 MOST_DISTURBED = 3
@@ -81,7 +81,10 @@ class Play(World):
         @self.confect.app.task(name="plain", shared=False)
         def plain(key: int) -> None: ...
 
-        self.functions: dict[str, Any] = {"mutation": mutation, "action": action, "task": plain}
+        @self.confect.app.task(name=LATE, shared=False, acks_late=True, reject_on_worker_lost=True)
+        def late(key: int) -> None: ...
+
+        self.functions: dict[str, Any] = {"mutation": mutation, "action": action, "task": plain, "late": late}
         self.part, self.outer = part, outer
         self.ready: list[tuple[str, float, Plan]] = []
 
@@ -113,9 +116,13 @@ class Play(World):
             with self.intending(self.exists(job), self.exists(second)):
                 scheduler.run_many(jobs)
         elif how in ("mutation", "mutation that fails"):
-            self.ready = [(kind, seconds, plan)]
-            with suppress(Undone):
-                self.confect.run_mutation(self.outer, Key(key=int(how == "mutation")))
+            self.ready, before = [(kind, seconds, plan)], len(self.model.jobs)
+            try:
+                with suppress(Undone):
+                    self.confect.run_mutation(self.outer, Key(key=int(how == "mutation")))
+            finally:
+                if len(self.model.jobs) > before + 1:
+                    violated(3, "one call of a mutation committed twice")
         else:
             with self.intending(self.exists(job)):
                 scheduler.run_at(when, function, {"key": job.key})
@@ -256,9 +263,9 @@ class Play(World):
         at_eta = at_eta or message.kind == "task"
         if at_eta and message.due > self.now:
             self.advance((message.due - self.now) / 1e6)
-        attempt = attempt_of({ATTEMPT_HEADER: message.attempt, "retries": message.retries})
+        attempt = attempt_of({ATTEMPT_HEADER: message.attempt})
         frame = Frame(message.key, message.id, attempt, at_eta)
-        self.hooks = [lambda m=m: self.meanwhile([m], frame) for m in hooks]  # type: ignore[misc]
+        waiting, self.hooks = self.hooks, [lambda m=m: self.meanwhile([m], frame) for m in hooks]  # type: ignore[misc]
         self.running.append(frame)
         try:
             if message.kind == "task":
@@ -271,7 +278,7 @@ class Play(World):
             self.excuse_loss(frame.key)
             raise
         finally:
-            self.hooks = []
+            self.hooks = waiting
             self.running = [f for f in self.running if f is not frame]
 
     def _check_outcome(self, message: Message, outcome: Any) -> None:
@@ -288,6 +295,11 @@ class Play(World):
             truth = ({Succeeded: "success", Failed: "failed", Postponed: "pending"}[type(outcome)],)
         if state not in truth:
             violated(7, f"the gate said {outcome}, the row says {row}")
+
+    def copy_of(self, job: Job, id: str, attempt: int) -> Message:
+        """A message as it may still be under way somewhere."""
+        kind = "task" if job.kind in ("task", "late") else job.kind
+        return Message(id, job.key, self.function(job.kind).name, kind, attempt, 0)
 
     def _child_died(self, frame: Frame) -> None:
         plan = self.plans[frame.key]
@@ -307,7 +319,8 @@ class Play(World):
         else:
             job.excuses.add("WorkerLost")
             job.told_lost.add(attempt)
-            self.reconciler.worker_lost(id, attempt, "signal 9")
+            tell = self.reconciler.requeued if job.kind == "late" else self.reconciler.worker_lost
+            tell(id, attempt, "signal 9")
 
     def tell_of(self, what: str, number: int) -> None:
         """Other things that a main process tells."""
@@ -320,7 +333,7 @@ class Play(World):
             message = self.broker.messages.pop(number % len(self.broker.messages))
             if message.key in self.model.jobs:
                 self.model.jobs[message.key].excuses.add("UnknownFunction")
-            attempt = attempt_of({ATTEMPT_HEADER: message.attempt, "retries": message.retries})
+            attempt = attempt_of({ATTEMPT_HEADER: message.attempt})
             self.reconciler.unknown(message.id, attempt, message.name)
 
     # -- what runs
@@ -345,7 +358,7 @@ class Play(World):
         if bad < plan.times:
             if plan.end in ("dies", "timeout"):
                 raise ChildDied
-            if plan.end == "retries" and job.kind == "task":
+            if plan.end == "retries" and job.kind in ("task", "late"):
                 raise Retry
         if plan.end == "flaky" and job.kind == "mutation" and bad < plan.times * 4:
             raise self.hiccup()
@@ -407,7 +420,7 @@ class Play(World):
             scheduler.run_after(*call)
 
     def _run_task(self, message: Message, frame: Frame) -> None:
-        # As runtime/plain.py does it around Celery's own steps.
+        # As runtime/plain.py does it around Celery's own steps; a retry goes through the real capture.
         database, rows, id = self.store.database, self.store.rows, message.id
         lease = self.clock.now() + self.settings.redelivery
         if not database.retrying(lambda t: rows.start(t.connection, id, frame.attempt, lease)):
@@ -419,16 +432,15 @@ class Play(World):
             told = failure.describe(error, (Declared,))
             database.retrying(lambda t: rows.fail_running(t.connection, id, claimed, self.clock.now(), told))
         except Retry:
-            due = self.clock.now() + Duration.seconds(10)
-            again = Message(
-                id, message.key, message.name, "task", message.attempt, due.epoch_micros, message.retries + 1
+            # As Task.retry publishes itself anew.
+            self.confect.app.send_task(
+                message.name,
+                kwargs={"key": message.key},
+                task_id=id,
+                countdown=self.plans[message.key].countdown,
+                retries=1,
+                headers={ATTEMPT_HEADER: frame.attempt},
             )
-            told_when = self.plans[message.key].told
-            if told_when == "at once":
-                self.broker.messages.append(again)
-            database.retrying(lambda t: rows.retry(t.connection, id, claimed, due + self.settings.redelivery))
-            if told_when == "later":
-                self.broker.messages.append(again)
         else:
             database.retrying(lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now()))
 
@@ -442,7 +454,7 @@ class Play(World):
         for doing in doings:
             if self.can_write:
                 self.happened[f"meanwhile {doing.what}"] += 1
-                with suppress(DBAPIError):
+                with suppress(DBAPIError), self.undisturbed():
                     self._do(doing, frame)
 
     def _do(self, doing: Meanwhile, frame: Frame) -> None:
@@ -458,7 +470,7 @@ class Play(World):
             case "duplicate":
                 job = self.model.jobs.get(frame.key)
                 if job is not None:
-                    self.deliver(Message(frame.id, frame.key, "", job.kind, frame.attempt, 0))
+                    self.deliver(self.copy_of(job, frame.id, frame.attempt))
             case "work":
                 self.advance(doing.seconds)
             case "stall":
@@ -506,5 +518,5 @@ class Play(World):
         for job in list(self.model.jobs.values()):  # what is still under way somewhere starts nothing any more
             if job.last is not None:
                 for attempt in range(job.last.attempt + 2):
-                    self.deliver(Message(job.last.id, job.key, job.last.name, job.kind, attempt, 0))
+                    self.deliver(self.copy_of(job, job.last.id, attempt))
         self.look()

@@ -97,7 +97,7 @@ class Model:
         job.starts[attempt] = job.starts.get(attempt, 0) + 1
         if job.kind == "action" and sum(job.starts.values()) > 1:
             violated(4, f"action {job.key} started {sum(job.starts.values())} times")
-        if job.kind == "task" and job.starts[attempt] > 1:
+        if job.kind in ("task", "late") and job.starts[attempt] > 1:
             violated(4, f"task {job.key} started {job.starts[attempt]} times at attempt {attempt}")
 
     def seen(self, rows: dict[int, Row], ledger: dict[int, int], now: int) -> None:
@@ -145,6 +145,8 @@ class Model:
             violated(2, f"failed for no reason it had ({sorted(job.excuses)}): {row}")
         if row.state == "failed" and row.kind == "mutation" and row.tag == "WorkerLost" and len(job.told_lost) < 3:
             violated(2, f"failed after {len(job.told_lost)} deaths only: {row}")
+        if row.state == "failed" and job.kind == "late" and row.tag == "WorkerLost" and sum(job.starts.values()) < 3:
+            violated(2, f"failed after {job.starts} starts only: {row}")
         job.last = row
 
     def _effects(self, job: Job, count: int) -> None:

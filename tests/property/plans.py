@@ -39,6 +39,8 @@ class Plan:
     cancels: int | None = None
     last: tuple[Meanwhile, ...] = ()
     end: str = "ok"
+    countdown: float = 1.0
+    """Of a task's retry."""
     times: int = 1
     """How often it ends so before it ends well; a `raises` always does."""
     told: str = "never"
@@ -103,6 +105,7 @@ BUSY = st.builds(
     end=st.sampled_from(
         ["ok", "ok", "ok", "raises", "dies", "timeout", "greedy", "cancels itself", "flaky", "retries"]
     ),
+    countdown=st.sampled_from([0.0, 1.0, 10.0]),
     times=st.integers(1, 4),
     told=st.sampled_from(["at once", "later", "never"]),
 )
@@ -121,7 +124,7 @@ class Step:
     inside: Any = ()
 
 
-KINDS = st.sampled_from(["mutation", "mutation", "action", "action", "task"])
+KINDS = st.sampled_from(["mutation", "mutation", "action", "action", "task", "late"])
 STEP = st.builds(
     Step,
     what=st.sampled_from(["schedule", "schedule", "cancel", "reschedule"]),

@@ -28,7 +28,8 @@ START: Final = DateTime.parse("2030-01-01T00:00:00Z")
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 RETENTION_SECONDS: Final = 300
 BATCH: Final = 3
-EFFECT: Final = "INSERT INTO ledger (job) VALUES (:job)"
+LATE: Final = "late"
+"""A plain task whose message Celery would deliver again after its worker was lost."""
 
 
 class Died(BaseException):
@@ -53,7 +54,6 @@ class Message:
     kind: str
     attempt: int
     due: int
-    retries: int = 0
 
 
 @dataclass
@@ -172,10 +172,15 @@ class World:
 
     def start_worker(self) -> None:
         """A new worker process, and a second one that sweeps as well."""
-        self.reconciler = Reconciler(
-            self.store, self.clock, self.settings, lambda: [f.id for f in self.running if not f.stalled]
-        )
-        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [])
+
+        def running() -> list[str]:
+            return [frame.id for frame in self.running if not frame.stalled]
+
+        def redelivers(name: str) -> bool:
+            return name == LATE
+
+        self.reconciler = Reconciler(self.store, self.clock, self.settings, running, redelivers)
+        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [], redelivers)
 
     # -- time
 
@@ -310,17 +315,26 @@ class World:
         database.autocommit = dying_autocommit  # type: ignore[method-assign]
 
     def run_hooks(self) -> None:
-        """Have happen what was to happen before the next transaction begins."""
-        hooks, self.hooks = self.hooks, []
-        for hook in hooks:
-            hook()
+        """Have happen what was to happen before the worker's next transaction begins, or while it waits."""
+        if self.hooks and self.can_write:
+            self.hooks.pop(0)()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Hooks are for what the worker itself writes."""
+        before, self.hooks = self.hooks, []
+        try:
+            yield
+        finally:
+            self.hooks = before
 
     @contextmanager
     def intending(self, *intents: Callable[[], None]) -> Iterator[None]:
         """What becomes true in the model if, and only if, the transaction inside the block commits."""
         before, self.intents = self.intents, list(intents)
         try:
-            yield
+            with self.undisturbed():
+                yield
         finally:
             self.intents = before
 
