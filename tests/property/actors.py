@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from confect_celery.runtime import Dropped, Failed, Postponed, Succeeded
 from confect_celery.runtime.task import attempt_of
 from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.timing import DateTime
-from tests.property.model import LIVE, Job, violated
+from tests.property.model import LIVE, Job, Row, violated
 from tests.property.plans import Meanwhile, Plan, Step
 from tests.property.world import BATCH, LATE, ChildDied, Died, Frame, Key, Message, World
 
@@ -235,14 +235,25 @@ class Play(World):
 
     def publish(self) -> None:
         """Publish what is due by now."""
-        self.outbox.tick()
+        with self._only_for_held():
+            self.outbox.tick()
 
     def stop_dispatcher(self) -> None:
         """In order: what was not published goes back to the table."""
-        self.outbox.closing()
+        with self._only_for_held():
+            self.outbox.closing()
         self.start_dispatcher()
 
-    def go_on(self) -> None:
+    @contextmanager
+    def _only_for_held(self) -> Iterator[None]:
+        """What is given back to the table must still be what was claimed."""
+        held, before = {(d.id, d.attempt) for _, _, d in self.outbox._heap}, self.rows()
+        yield
+        for key, row in self.rows().items():
+            if row != before[key] and (row.id, before[key].attempt) not in held:
+                violated(6, f"given back to the table by a dispatcher that held {held}: {before[key]} -> {row}")
+
+    def go_on(self, hooks: Sequence[Meanwhile] = (), times: int = 1) -> None:
         """What mostly happens: time comes to the next row, which is claimed, published and delivered."""
         due = [row.next_at for row in self.rows().values() if row.next_at is not None]
         if due:
@@ -252,7 +263,8 @@ class Play(World):
         for message in list(self.broker.messages):
             if message in self.broker.messages:
                 self.broker.messages.remove(message)
-                self.deliver(message)
+                for _ in range(times):
+                    self.deliver(message, at_eta=times == 1, hooks=hooks)
 
     # -- workers
 
@@ -273,7 +285,8 @@ class Play(World):
             else:
                 self._check_outcome(message, self.confect.gate.run(message.id, attempt))
         except ChildDied:
-            self._child_died(frame)
+            with self.undisturbed():
+                self._child_died(frame)
         except Died:
             self.excuse_loss(frame.key)
             raise
@@ -306,19 +319,25 @@ class Play(World):
         self.excuse_loss(frame.key)
         if plan.told == "at once":
             self.tell(frame.key, frame.id, frame.attempt)
-            self.reconciler.apply_told()
+            self.apply_told()
+            self.tell(frame.key, frame.id, frame.attempt)  # Celery's own task_failure comes twice sometimes
+            self.apply_told()
+            self.deaths.append((frame.key, frame.id, frame.attempt))
         else:
             self.deaths.append((frame.key, frame.id, frame.attempt))
 
     def tell(self, key: int, id: str, attempt: int) -> None:
         """The worker's main process tells how the child ended."""
-        job = self.model.jobs[key]
+        job, current = self.model.jobs[key], self._is_of(self.rows().get(key), attempt)
+        self.told.append((id, attempt, int(current)))
         if self.plans[key].end == "timeout":
-            job.excuses.add("TimeLimitExceeded")
+            if current:
+                job.excuses.add("TimeLimitExceeded")
             self.reconciler.timed_out(id, attempt, 600.0)
         else:
-            job.excuses.add("WorkerLost")
-            job.told_lost.add(attempt)
+            if current:
+                job.excuses.add("WorkerLost")
+                job.told_lost.add(attempt)
             tell = self.reconciler.requeued if job.kind == "late" else self.reconciler.worker_lost
             tell(id, attempt, "signal 9")
 
@@ -328,13 +347,31 @@ class Play(World):
             self.tell(*self.deaths[number % len(self.deaths)])  # maybe for the second time
         elif what == "revoked" and (row := self.row(number)):
             self.model.jobs[row.key].may_be_canceled = True
+            self.told.append((row.id, -1, 1))
             self.reconciler.revoked(row.id)
         elif what == "unknown" and self.broker.messages:
             message = self.broker.messages.pop(number % len(self.broker.messages))
-            if message.key in self.model.jobs:
+            current = self._is_of(self.rows().get(message.key), message.attempt)
+            if current:
                 self.model.jobs[message.key].excuses.add("UnknownFunction")
-            attempt = attempt_of({ATTEMPT_HEADER: message.attempt})
-            self.reconciler.unknown(message.id, attempt, message.name)
+            self.told.append((message.id, message.attempt, int(current)))
+            self.reconciler.unknown(message.id, message.attempt, message.name)
+
+    def _is_of(self, row: Row | None, attempt: int) -> bool:
+        """Whether the row still waits for, or runs, the message of this attempt."""
+        return row is not None and (
+            (row.state == "pending" and row.attempt == attempt)
+            or (row.state == "inProgress" and row.attempt == attempt + 1)
+        )
+
+    def apply_told(self) -> None:
+        """The reconciler writes what it was told: nothing that is about an older attempt."""
+        before, told = self.rows(), self.told
+        self.reconciler.apply_told()
+        self.told = []
+        for key, row in self.rows().items():
+            if row != before[key] and not any(id == row.id and current for id, _, current in told):
+                violated(7, f"told {told}: {before[key]} -> {row}")
 
     # -- what runs
 
@@ -430,19 +467,41 @@ class Play(World):
             self.action_body(message.key, None)
         except Declared as error:
             told = failure.describe(error, (Declared,))
-            database.retrying(lambda t: rows.fail_running(t.connection, id, claimed, self.clock.now(), told))
+            self._ended(
+                frame,
+                lambda: database.retrying(
+                    lambda t: rows.fail_running(t.connection, id, claimed, self.clock.now(), told)
+                ),
+            )
         except Retry:
             # As Task.retry publishes itself anew.
-            self.confect.app.send_task(
-                message.name,
-                kwargs={"key": message.key},
-                task_id=id,
-                countdown=self.plans[message.key].countdown,
-                retries=1,
-                headers={ATTEMPT_HEADER: frame.attempt},
+            self._ended(
+                frame,
+                lambda: self.confect.app.send_task(
+                    message.name,
+                    kwargs={"key": message.key},
+                    task_id=id,
+                    countdown=self.plans[message.key].countdown,
+                    retries=1,
+                    headers={ATTEMPT_HEADER: frame.attempt},
+                ),
             )
         else:
-            database.retrying(lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now()))
+            self._ended(
+                frame,
+                lambda: database.retrying(lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now())),
+            )
+
+    def _ended(self, frame: Frame, end: Callable[[], Any]) -> None:
+        """A task ends its row if, and only if, it is still its own."""
+        self.run_hooks()
+        before = self.rows().get(frame.key)
+        with self.undisturbed():
+            end()
+        after = self.rows().get(frame.key)
+        own = before is not None and before.state == "inProgress" and before.attempt == frame.attempt + 1
+        if self.peace and (before != after) != own:
+            violated(7, f"the end of attempt {frame.attempt}: {before} -> {after}")
 
     # -- bystanders
 
@@ -485,9 +544,12 @@ class Play(World):
                 self.publish()
             case "revoke it" if mine is not None:
                 self.tell_of("revoked", mine)
-                self.reconciler.apply_told()
+                self.apply_told()
+            case "tell":
+                self.tell_of("death", doing.number)
+                self.apply_told()
             case "sweep":
-                self.reconciler.apply_told()
+                self.apply_told()
                 self.other.sweep()
 
     # -- the end
@@ -502,7 +564,7 @@ class Play(World):
             rows = self.look()
             if not any(row.state in LIVE for row in rows.values()):
                 break
-            self.reconciler.apply_told()
+            self.apply_told()
             self.other.sweep()
             self.dispatch()
             self.publish()

@@ -15,7 +15,7 @@ from tests.property.plans import FAULTS, KINDS, MEANWHILE, NUMBERS, PLANS, SECON
 HOW = st.sampled_from(
     ["run_after", "run_after", "run_at", "run_at the past", "run_many", "mutation", "mutation that fails"]
 )
-HOOKS = st.one_of(st.just(()), st.just(()), st.lists(MEANWHILE, max_size=2).map(tuple))
+HOOKS = st.one_of(st.just(()), st.lists(MEANWHILE, min_size=1, max_size=3).map(tuple))
 
 
 class Guarantees(RuleBasedStateMachine):
@@ -67,14 +67,14 @@ class Guarantees(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.play.advance(seconds)
 
-    @rule(fault=FAULTS)
-    def go_on(self, fault: Fault | None) -> None:
+    @rule(hooks=HOOKS, times=st.integers(1, 2), fault=FAULTS)
+    def go_on(self, hooks: tuple[Meanwhile, ...], times: int, fault: Fault | None) -> None:
         with self.play.trouble(fault):
-            self.play.go_on()
+            self.play.go_on(hooks, times)
 
-    @rule()
-    def go_on_in_peace(self) -> None:
-        self.play.go_on()
+    @rule(hooks=HOOKS)
+    def go_on_in_peace(self, hooks: tuple[Meanwhile, ...]) -> None:
+        self.play.go_on(hooks)
 
     # -- dispatchers
 
@@ -136,7 +136,7 @@ class Guarantees(RuleBasedStateMachine):
     @rule(fault=FAULTS)
     def apply_told(self, fault: Fault | None) -> None:
         with self.play.trouble(fault):
-            self.play.reconciler.apply_told()
+            self.play.apply_told()
 
     @rule()
     def worker_ends(self) -> None:

@@ -70,6 +70,8 @@ class Job:
     """The errors it may end with."""
     told_lost: set[int] = field(default_factory=set)
     """The attempts whose workers were said to be dead."""
+    losses: int = 0
+    """How often a worker of it died or stopped answering, at most."""
     may_be_canceled: bool = False
     """Somebody revoked it."""
     last: Row | None = None
@@ -83,13 +85,17 @@ class Model:
     jobs: dict[int, Job] = field(default_factory=dict)
 
     def started(self, job: Job, attempt: int, now: int, at_eta: bool, beside: bool) -> None:
-        """A function's first line ran."""
+        """A function's first line ran, for a message of this attempt."""
         if job.canceled:
             violated(5, f"job {job.key} ({job.kind}) started after it was cancelled")
         if now < job.time:
             violated(6, f"job {job.key} ({job.kind}) started {job.time - now} µs before its time")
         if at_eta and now < job.due:
             violated(6, f"job {job.key} ({job.kind}) started {job.due - now} µs before it was due")
+        if job.last is not None and job.last.state in LIVE:
+            claimed = job.last.state == "inProgress"
+            if job.last.attempt != attempt + claimed:
+                violated(5, f"a message of attempt {attempt} started {job.last}")
         if beside:
             violated(3, f"{job.kind} {job.key} runs twice at once")
         if job.last is not None and job.last.state in TERMINAL:
@@ -102,6 +108,8 @@ class Model:
 
     def seen(self, rows: dict[int, Row], ledger: dict[int, int], now: int) -> None:
         """Compare with what the database shows now."""
+        if Violation.raised is not None:
+            raise Violation.raised  # somebody caught it: after a commit every error is
         for key in rows.keys() - self.jobs.keys():
             violated(1, f"row {rows[key]} exists, but no transaction that scheduled it has committed")
         for key in ledger.keys() - self.jobs.keys():
@@ -145,8 +153,10 @@ class Model:
             violated(2, f"failed for no reason it had ({sorted(job.excuses)}): {row}")
         if row.state == "failed" and row.kind == "mutation" and row.tag == "WorkerLost" and len(job.told_lost) < 3:
             violated(2, f"failed after {len(job.told_lost)} deaths only: {row}")
-        if row.state == "failed" and job.kind == "late" and row.tag == "WorkerLost" and sum(job.starts.values()) < 3:
-            violated(2, f"failed after {job.starts} starts only: {row}")
+        if row.state == "failed" and job.kind == "late" and row.tag == "WorkerLost" and job.losses < 3:
+            violated(2, f"failed after {job.losses} losses only: {row}")
+        if row.state == "success" and (row.completed or 0) < job.time:
+            violated(6, f"it ended before its time, {job.time}: {row}")
         job.last = row
 
     def _effects(self, job: Job, count: int) -> None:

@@ -3,9 +3,9 @@
     python -m tests.property.mutants            every mutant, two at a time; exits 1 where one survives
     python -m tests.property.mutants NAME …     only these
 
-A mutant is a change of a module's text, made while Python imports it: nothing in the package knows of it. A text that is
-not found exactly once is an error, so that no mutant silently stops meaning anything. Those that are marked `equivalent`
-change nothing that a guarantee speaks of; the reason stands beside them and they need not be noticed.
+A mutant is a change of a module's text, made while Python imports it: nothing in the package knows of it. A text that
+is not found exactly once is an error, so that no mutant silently stops meaning anything. Those that are marked
+`equivalent` change nothing that a guarantee speaks of; the reason stands beside them and they need not be noticed.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "gate: success in a transaction of its own",
         "runtime.gate",
-        "if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):\n                raise _NotOurs",
+        "if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):\n"
+        "                raise _NotOurs",
         "transaction.after_commit(lambda: database.retrying(lambda t: rows.succeed_pending(t.connection, row.id, "
         "row.attempt, self._clock.now())))",
     ),
@@ -188,7 +189,7 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "runtime.gate",
         "rows.fail_running(transaction.connection, row.id, attempt, self._clock.now(), described)",
         "rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())",
-    ),  # fmt: skip
+    ),
     Mutant(
         "gate: a transient error fails the mutation",
         "runtime.gate",
@@ -221,7 +222,7 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "store.statements",
         "sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS))",
         "sa.update(table).where(picked)",
-    ),  # fmt: skip
+    ),
     Mutant(
         "prune: whatever its age",
         "store.statements",
@@ -235,13 +236,6 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "sa.or_(c.completed_time < oldest, c.completed_time.is_(None))",
     ),
     # -- the scheduler and its transactions
-    Mutant(
-        "transaction: callbacks run before the commit",
-        "store.database",
-        "self._callbacks.append(callback)\n        return True",
-        "callback()\n        return True",
-        equivalent="a message whose row is not there, or not yet, starts nothing; the row comes again by itself",
-    ),
     Mutant(
         "transaction: what is in doubt is done again",
         "store.database",

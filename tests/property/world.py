@@ -28,6 +28,8 @@ START: Final = DateTime.parse("2030-01-01T00:00:00Z")
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 RETENTION_SECONDS: Final = 300
 BATCH: Final = 3
+LONG: Final = 11
+"""How many transactions in a row a long trouble takes: the gate gives up after ten."""
 LATE: Final = "late"
 """A plain task whose message Celery would deliver again after its worker was lost."""
 
@@ -152,6 +154,8 @@ class World:
         self.deaths: list[tuple[str, int, int]] = []
         self.fault: Fault | None = None
         self._fault_in = 0
+        self.peace = True
+        self.told: list[tuple[str, int, int]] = []
         self.intents: list[Callable[[], None]] = []
         self.frames: list[list[Callable[[], None]]] = []
         self.hooks: list[Callable[[], None]] = []
@@ -172,6 +176,7 @@ class World:
 
     def start_worker(self) -> None:
         """A new worker process, and a second one that sweeps as well."""
+        self.told = []
 
         def running() -> list[str]:
             return [frame.id for frame in self.running if not frame.stalled]
@@ -214,6 +219,7 @@ class World:
     def trouble(self, fault: Fault | None) -> Iterator[None]:
         """For the length of the block something goes wrong; a process that dies of it is started again."""
         self.fault, self._fault_in = fault, fault.nth if fault else 0
+        self.peace = fault is None
         try:
             yield
         except Died:
@@ -222,7 +228,7 @@ class World:
             if fault is None:
                 raise
         finally:
-            self.fault = None
+            self.fault, self.peace = None, True
 
     def crash(self) -> None:
         """The host is gone, with all that its processes remembered."""
@@ -241,7 +247,7 @@ class World:
         self._fault_in -= 1
         if self._fault_in >= 0:
             return None
-        if fault.how != "transient for long":
+        if fault.how != "transient for long" or self._fault_in < -LONG:
             self.fault = None
         self.happened[f"{fault.how} {fault.when} a {where}"] += 1
         for frame in self.running:  # whoever runs cannot write its end, or its lease
@@ -253,6 +259,7 @@ class World:
         job = self.model.jobs.get(key)
         if job is not None and job.kind != "mutation":
             job.excuses.add("WorkerLost")
+            job.losses += 1
 
     def hiccup(self, broken: bool = False) -> Exception:
         """What the driver raises when the same work may succeed the next time."""
