@@ -10,7 +10,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from confect_celery import DelayOutOfRange, Duration
 from tests.property.actors import Play
 from tests.property.model import Violation, violated
-from tests.property.plans import FAULTS, KINDS, MEANWHILE, NUMBERS, PLANS, SECONDS, STEPS, Fault, Meanwhile, Plan, Step
+from tests.property.plans import (
+    BUSY,
+    DEATHS,
+    FAULTS,
+    KINDS,
+    MEANWHILE,
+    NUMBERS,
+    PLANS,
+    SECONDS,
+    STEPS,
+    TROUBLES,
+    Fault,
+    Meanwhile,
+    Plan,
+    Step,
+)
 
 HOW = st.sampled_from(
     ["run_after", "run_after", "run_at", "run_at the past", "run_many", "mutation", "mutation that fails"]
@@ -32,6 +47,21 @@ class Guarantees(RuleBasedStateMachine):
     def schedule(self, how: str, kind: str, seconds: float, plan: Plan, fault: Fault | None) -> None:
         with self.play.trouble(fault):
             self.play.schedule(how, kind, seconds, plan)
+
+    @rule(kind=KINDS, seconds=st.sampled_from([1.0, 2.0, 10.0]), plan=BUSY, hooks=HOOKS, times=st.integers(1, 2))
+    def story(self, kind: str, seconds: float, plan: Plan, hooks: tuple[Meanwhile, ...], times: int) -> None:
+        self.play.schedule("run_after", kind, seconds, plan)
+        self.play.go_on(hooks, times)
+        self.play.go_on(hooks, times)
+
+    @rule(kind=KINDS, seconds=st.sampled_from([1.0, 2.0, 10.0]), plan=BUSY, hooks=HOOKS, fault=DEATHS | TROUBLES)
+    def sad_story(
+        self, kind: str, seconds: float, plan: Plan, hooks: tuple[Meanwhile, ...], fault: Fault | None
+    ) -> None:
+        self.play.schedule("run_after", kind, seconds, plan)
+        with self.play.trouble(fault):
+            self.play.go_on(hooks)
+        self.play.go_on()
 
     @rule(kind=KINDS, seconds=st.sampled_from([0.0, 0.999999, -1.0, 6 * 366 * 86400.0]))
     def schedule_out_of_range(self, kind: str, seconds: float) -> None:

@@ -27,9 +27,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-EXAMPLES: Final = {"sqlite": 1000, "postgresql": 500}
+EXAMPLES: Final = {"sqlite": 700, "postgresql": 350}
 STEPS: Final = 30
-AT_MOST_SECONDS: Final = 90
+AT_MOST_SECONDS: Final = 200
 ALL_STATES: Final = "(_P, _I, _S, _F, _C)"
 
 

@@ -87,6 +87,8 @@ MEANWHILE = st.builds(
             "cancel",
             "revoke it",
             "sweep",
+            "taken over",
+            "taken over",
             "tell",
         ]
     ),
