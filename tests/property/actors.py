@@ -371,6 +371,8 @@ class Play(World):
         before, told = self.rows(), self.told
         self.reconciler.apply_told()
         self.told = []
+        if not self.peace:
+            return  # while it tried again time went on, and leases ran out
         for key, row in self.rows().items():
             if row != before[key] and not any(id == row.id and current for id, _, current in told):
                 violated(7, f"told {told}: {before[key]} -> {row}")

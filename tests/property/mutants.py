@@ -27,7 +27,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-EXAMPLES: Final = {"sqlite": 700, "postgresql": 350}
+EXAMPLES: Final = {"sqlite": 600, "postgresql": 300}
 STEPS: Final = 30
 AT_MOST_SECONDS: Final = 200
 ALL_STATES: Final = "(_P, _I, _S, _F, _C)"
