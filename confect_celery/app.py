@@ -198,7 +198,7 @@ class Confect:
 
     def run_delivery(self, delivery: Delivery) -> runtime.Outcome:
         """Run one delivered row in this process, as a worker would."""
-        return self.gate.run(delivery.id, delivery.attempt)
+        return self.gate.run(delivery.id, delivery.attempt, delivery.name)
 
     @contextmanager
     def redirected(

@@ -6,12 +6,12 @@ nothing. An action is claimed first, in a commit of its own, so that it starts a
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from confect_celery.errors import InvalidArguments, UnknownFunction
 from confect_celery.functions import FunctionRef, Registry, codec, failure
+from confect_celery.runtime.punctual import wait_until
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
 from confect_celery.timing import Clock, Duration
@@ -43,7 +43,7 @@ class Failed:
 class Dropped:
     """The message started nothing, or what it had started is ignored; `reason` tells why."""
 
-    reason: Literal["missing", "canceled", "finished", "superseded", "running", "early"]
+    reason: Literal["missing", "misnamed", "canceled", "finished", "superseded", "running", "early"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,6 @@ class Invoker(Protocol):
         """Call it outside any transaction."""
 
 
-class _Early(Exception):
-    """Its time is further off than any worker may hold it."""
-
-
 class _NotOurs(Exception):
     """The row is not pending at the message's attempt, or ceased to be while the mutation ran."""
 
@@ -86,32 +82,30 @@ class Gate:
         self._clock = clock
         self._settings = settings
 
-    def run(self, id: str, attempt: int) -> Outcome:
-        """Run the row `id`, if it is pending at this `attempt` and its time has come."""
+    def run(self, id: str, attempt: int, name: str) -> Outcome:
+        """Run the row `id`, if it is pending at this `attempt`, its time has come, and `name` is its function.
+
+        The row is trusted, the message is not: one of another function's starts nothing, since its queue and its time
+        limit are another's too.
+        """
+        if attempt < 0:
+            return Dropped("missing")
         database = self._store.database
         row = database.reading(lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES)
         if row is None:
             return self._why_not(id, attempt)
+        if row.name != name:
+            return Dropped("misnamed")
+        if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
+            return Dropped("early")
         try:
-            self._wait_until_due(row)
             ref = self._registry.get(row.name)
             args = codec.decode(ref, row.args)
-        except _Early:
-            return Dropped("early")
         except (UnknownFunction, InvalidArguments) as error:
             return self._fail_pending(row, error)
         if ref.kind == "mutation":
             return self._run_mutation(row, ref, args)
         return self._run_action(row, ref, args)
-
-    def _wait_until_due(self, row: Pending) -> None:
-        # Clocks of hosts differ by a little, and a message may be published a moment ahead: wait for that moment.
-        longest = self._settings.horizon.total_seconds()
-        give_up_at = time.monotonic() + longest
-        while (wait := (row.scheduled_time - self._clock.now()).total_seconds()) > 0:
-            if time.monotonic() + wait > give_up_at:
-                raise _Early
-            time.sleep(wait)
 
     def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
         rows, database = self._store.rows, self._store.database

@@ -14,9 +14,11 @@ from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
+from confect_celery.runtime.messages import task_name
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.punctual import wait_until
 from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
-from confect_celery.store import OwnTransaction, StateKind
+from confect_celery.store import OwnTransaction, Pending, StateKind
 from confect_celery.timing import Duration
 
 __all__ = ["CANCELED", "CLAIMED", "PlainTasks"]
@@ -68,15 +70,29 @@ class PlainTasks:
         attempt = attempt_of(task.request)
         if attempt < 0 or hasattr(task.request, CLAIMED):
             return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
-        rows = self._parts.store.rows
-        lease_until = self._parts.clock.now() + self._parts.settings.redelivery
-        if not self._apply(lambda t: rows.start(t.connection, id, attempt, lease_until)):
-            state = self._parts.store.database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)
-            logger.info("Dropped a message of %s[%s]: its row is %s.", task.name, id, state or "gone")
+        rows, database = self._parts.store.rows, self._parts.store.database
+        row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
+        refused = self._refused(row, task.name)
+        if row is None or refused or not self._start(row):
+            state = database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)
+            logger.info("Dropped a message of %s[%s]: its row is %s.", task.name, id, refused or state or "gone")
             if state is StateKind.CANCELED:
                 tell_revoked(task)
             raise Ignore("no claim")
         setattr(task.request, CLAIMED, attempt + 1)
+
+    def _refused(self, row: Pending | None, name: str) -> str | None:
+        # The row is trusted, the message is not: it may come from anybody who can write to the broker.
+        if row is None:
+            return None
+        if task_name(row.name, row.options) != name:
+            return "another task's"
+        due = wait_until(row.scheduled_time, self._parts.clock, self._parts.settings.horizon)
+        return None if due else "not due yet"
+
+    def _start(self, row: Pending) -> bool:
+        rows, lease_until = self._parts.store.rows, self._parts.clock.now() + self._parts.settings.redelivery
+        return self._apply(lambda t: rows.start(t.connection, row.id, row.attempt, lease_until))
 
     def _ended(self, task_id: str, task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
         attempt = getattr(task.request, CLAIMED, None)

@@ -17,6 +17,7 @@ from confect_celery.errors import UnknownFunction
 from confect_celery.functions import failure
 from confect_celery.runtime.announce import Announcer, Silent
 from confect_celery.runtime.loop import Loop
+from confect_celery.runtime.messages import task_name
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Store
 from confect_celery.timing import Clock, DateTime
@@ -96,7 +97,7 @@ class Reconciler(Loop):
 
     def unknown(self, id: str, attempt: int, name: str) -> None:
         """No code defines the function any more."""
-        self._tell(lambda transaction: self._fail(transaction, id, attempt, UnknownFunction(name)))
+        self._tell(lambda transaction: self._on_unknown(transaction, id, attempt, name))
 
     def revoked(self, ids: Sequence[str]) -> None:
         """Celery revoked or terminated these: those that are rows are canceled for good. Every worker hears of it."""
@@ -131,6 +132,12 @@ class Reconciler(Loop):
         described = failure.describe(error, (type(error),))
         if not rows.fail_pending(connection, id, attempt, now, described):
             rows.fail_running(connection, id, attempt + 1, now, described)
+
+    def _on_unknown(self, transaction: OwnTransaction, id: str, attempt: int, name: str) -> None:
+        row = self._store.rows.load(transaction.connection, id, attempt)
+        # A message that bears the row's id under another name is not its own.
+        if row is not None and task_name(row.name, row.options) == name:
+            self._fail(transaction, id, attempt, UnknownFunction(name))
 
     def _on_revoked(self, ids: Sequence[str]) -> None:
         database, rows = self._store.database, self._store.rows
@@ -167,9 +174,12 @@ class Reconciler(Loop):
                 return
             try:
                 apply()
-            except Exception:
-                self._told.put(apply)
-                raise
+            except Exception as error:
+                if self._store.database.dialect.is_transient(error):
+                    self._told.put(apply)
+                    raise
+                # Kept, it would come first again and again, and nothing else would ever be told.
+                logger.exception("What Celery told could not be brought into the table.")
 
     def renew_leases(self) -> None:
         """Tell the table that the functions this worker runs are still running."""

@@ -117,8 +117,9 @@ class WorkerStep(bootsteps.StartStopStep):
         self.stop(parent)
 
     def _on_unknown(self, message: Any = None, name: str = "", id: str = "", **_: Any) -> None:
-        if self.actors is not None:
-            self.actors.reconciler.unknown(id, attempt_of(message.headers), name)
+        attempt = attempt_of(message.headers)
+        if self.actors is not None and attempt >= 0:
+            self.actors.reconciler.unknown(id, attempt, name)
 
     def _on_revoked(self, request: Any = None, **_: Any) -> None:
         if self.actors is not None and attempt_of(request) >= 0:
