@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from confect_celery.runtime.reconciler import Reconciler
 
 __all__ = ["ConfectTask", "attempt_of", "make_task", "tell_revoked", "telling"]
-
-logger = logging.getLogger(__name__)
 
 
 _LONGEST_ID: Final = 36
@@ -129,8 +126,6 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
             raise Ignore(f"postponed: {outcome.error}")
         if outcome.reason == "canceled":
             tell_revoked(self)
-        elif outcome.reason in ("missing", "misnamed"):
-            logger.warning("Dropped a message of %s[%.100r]: no row of this name and id.", self.name, request.id)
         raise Ignore(outcome.reason)
 
 

@@ -87,6 +87,7 @@ class WorkerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self.actors: Actors | None = None
         self._panel = Panel(lambda _: None, lambda: None)
+        signals.worker_process_shutdown.connect(lambda **_: self.parts.store.events.close(), weak=False)
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
 
     def start(self, parent: Worker) -> None:
