@@ -61,7 +61,9 @@ class Run:
         scheduled = trace.get_current_span(origin).get_span_context()
         current = trace.get_current_span()
         if current.get_span_context().is_valid:
-            if later is not None and current.get_span_context().trace_id != scheduled.trace_id:
+            linked = [link.context.span_id for link in getattr(current, "links", ())]
+            known = current.get_span_context().trace_id == scheduled.trace_id or scheduled.span_id in linked
+            if later is not None and not known:
                 current.add_link(scheduled)
             return
         attributes: dict[str, Any] = {

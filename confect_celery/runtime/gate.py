@@ -110,12 +110,12 @@ class Gate:
         except (UnknownFunction, InvalidArguments) as error:
             return self._fail_pending(row, error)
         span = tracing.Run(row.name, row.id, row.attempt, row.options)
-        error: BaseException | None = None
+        failed: Exception | None = None
         try:
             outcome = (self._run_mutation if ref.kind == "mutation" else self._run_action)(row, ref, args)
-            error = outcome.error if isinstance(outcome, Failed) else None
+            failed = outcome.error if isinstance(outcome, Failed) else None
         finally:
-            span.end(error)
+            span.end(failed)
         return outcome
 
     def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:

@@ -1,7 +1,9 @@
 """What the shop's processes show of themselves, by their environment.
 
 TEST_METRICS_PORT (Prometheus, served by the worker's main process), TEST_SPANS (a directory for the spans of each
-process), TEST_INSTRUMENT (Celery is instrumented in the pool's processes), TEST_EVENTS_LOG (the level of log events).
+process), TEST_INSTRUMENT (Celery is instrumented: "pool", in the pool's processes, or "all"; "links", in the pool's with
+its option to link), TEST_METRICS_FILES (a directory for OpenTelemetry's metrics of each process), TEST_EVENTS_LOG (the
+level of log events).
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from typing import Any
 
 from celery import signals
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from confect_celery import Confect
+from confect_celery.metrics.opentelemetry import OpenTelemetryMetrics
 
 
 def provider(directory: Path) -> TracerProvider:
@@ -30,12 +35,19 @@ def provider(directory: Path) -> TracerProvider:
 
 
 def _trace(**_: Any) -> None:
-    # In the pool's process: what a provider keeps does not outlive a fork.
     trace.set_tracer_provider(provider(Path(os.environ["TEST_SPANS"])))
-    if "TEST_INSTRUMENT" in os.environ:
+    how = os.environ.get("TEST_INSTRUMENT")
+    if how is not None:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
-        CeleryInstrumentor().instrument()
+        CeleryInstrumentor().instrument(use_span_links=how == "links")
+
+
+def _meters() -> MeterProvider:
+    """Exports nothing before it is flushed or shut down."""
+    file = (Path(os.environ["TEST_METRICS_FILES"]) / f"{os.getpid()}.json").open("a")
+    exporter = ConsoleMetricExporter(out=file, formatter=lambda data: data.to_json(None) + "\n")
+    return MeterProvider([PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)])
 
 
 def install(confect: Confect) -> None:
@@ -49,4 +61,8 @@ def install(confect: Confect) -> None:
         port = int(os.environ["TEST_METRICS_PORT"])
         signals.worker_ready.connect(lambda **_: metrics.serve(port), weak=False)
     if "TEST_SPANS" in os.environ:
-        signals.worker_process_init.connect(_trace, weak=False)
+        # What a provider keeps does not outlive a fork, so the pool's processes make theirs.
+        everywhere = os.environ.get("TEST_INSTRUMENT") == "all"
+        (signals.worker_init if everywhere else signals.worker_process_init).connect(_trace, weak=False)
+    if "TEST_METRICS_FILES" in os.environ:
+        confect.metrics = OpenTelemetryMetrics(_meters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,23 @@ def test_what_is_late_is_seen(new_rig: Callable[..., Rig], tmp_path: Path) -> No
     wait_for(lambda: scraped("dropped_total", reason="finished") == 1, what="the drop to be counted")
 
     assert scraped("lag_seconds_sum") >= 0 and scraped("lag_seconds_count") == 1
+
+
+def test_opentelemetrys_are_exported_by_each_process_before_it_ends(
+    new_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    rig = new_rig()
+    worker = rig.worker(TEST_METRICS_FILES=str(tmp_path))
+    ids = rig.scheduler.run_many([(LATER, rig.shop.mark, rig.shop.Label(label=f"otel {n}")) for n in range(6)])
+    rig.ended(ids)
+    worker.stop()
+
+    told = [json.loads(line) for file in tmp_path.glob("*.json") for line in file.read_text().splitlines()]
+    scopes = [scope for data in told for resource in data["resource_metrics"] for scope in resource["scope_metrics"]]
+    points = [(m["name"], point) for scope in scopes for m in scope["metrics"] for point in m["data"]["data_points"]]
+    ours, total = {name for name, _ in points}, {"confect.published": 0, "confect.finished": 0}
+    for name, point in points:
+        if name in total:
+            total[name] += point["value"]
+    assert total == {"confect.published": 6, "confect.finished": 6} and {"confect.lag", "confect.oldest_due"} <= ours
+    assert len(list(tmp_path.glob("*.json"))) >= 2, "the main process and the pool's each have a provider"

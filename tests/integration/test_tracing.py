@@ -34,12 +34,12 @@ def _run(directory: Path, id: str, name: str) -> dict[str, Any]:
     return it
 
 
-@pytest.mark.parametrize("instrumented", [False, True], ids=["alone", "with instrumentation-celery"])
+@pytest.mark.parametrize("instrumented", ["", "pool", "links", "all"])
 def test_a_run_is_a_child_when_it_follows_at_once_and_linked_when_later(
-    new_rig: Callable[..., Rig], tmp_path: Path, instrumented: bool
+    new_rig: Callable[..., Rig], tmp_path: Path, instrumented: str
 ) -> None:
     rig = new_rig()
-    rig.worker(TEST_SPANS=str(tmp_path), **({"TEST_INSTRUMENT": "yes"} if instrumented else {}))
+    rig.worker(TEST_SPANS=str(tmp_path), **({"TEST_INSTRUMENT": instrumented} if instrumented else {}))
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     scheduler, shop = rig.scheduler, rig.shop
     with tracer.start_as_current_span("request") as request:
@@ -62,16 +62,19 @@ def test_a_run_is_a_child_when_it_follows_at_once_and_linked_when_later(
         assert rig.row(id).options["headers"]["traceparent"].split("-")[1] == trace_id[2:]
         run = _run(tmp_path, id, name)
         links = [link["context"]["span_id"] for link in run["links"]]
-        if delay == NEAR:
-            assert run["context"]["trace_id"] == trace_id and links == []
-            assert run["parent_id"] == span_id
-        elif not instrumented:
-            assert run["context"]["trace_id"] != trace_id and links == [span_id] and run["parent_id"] is None
-        else:  # its own rules: the message says the parent
-            assert run["context"]["trace_id"] == trace_id and run["parent_id"] == span_id
+        child = run["context"]["trace_id"] == trace_id and run["parent_id"] == span_id and links == []
+        linked = run["context"]["trace_id"] != trace_id and links == [span_id]
+        if instrumented == "pool":  # its own rule: the message says the parent
+            assert child
+        elif instrumented == "links":
+            assert linked
+        else:
+            assert child if delay == NEAR else linked
+            # Where publishing is instrumented too, its span is the parent.
+            assert (run["parent_id"] is None) == (delay == FAR and not instrumented)
     assert request.get_span_context() == ours
     runs = [span for span in spans(tmp_path) if span["name"].startswith("run")]
-    assert len(runs) == len(ids) + 1 + instrumented, "one span a run, and none of ours without a request's"
+    assert len(runs) == len(ids) + 1 + bool(instrumented), "one span a run, and none of ours without a request's"
     if not instrumented:
         failed = _run(tmp_path, failing, "mark_and_raise")
         assert failed["status"]["status_code"] == "ERROR" and "s3cr3t" not in json.dumps(failed)
