@@ -1,9 +1,8 @@
 """What the shop's processes show of themselves, by their environment.
 
-TEST_METRICS_PORT (Prometheus, served by the worker's main process), TEST_SPANS (a directory for the spans of each
-process), TEST_INSTRUMENT (Celery is instrumented: "pool", in the pool's processes, or "all"; "links", in the pool's with
-its option to link), TEST_METRICS_FILES (a directory for OpenTelemetry's metrics of each process), TEST_EVENTS_LOG (the
-level of log events).
+TEST_METRICS_PORT (Prometheus, served by the worker's main process), TEST_METRICS_FILES (a directory for OpenTelemetry's
+metrics of each process), TEST_SPANS (one for their spans), TEST_INSTRUMENT (Celery is instrumented: "pool", in the
+pool's processes, or "all"), TEST_EVENTS_LOG (the level of log events).
 """
 
 from __future__ import annotations
@@ -36,11 +35,10 @@ def provider(directory: Path) -> TracerProvider:
 
 def _trace(**_: Any) -> None:
     trace.set_tracer_provider(provider(Path(os.environ["TEST_SPANS"])))
-    how = os.environ.get("TEST_INSTRUMENT")
-    if how is not None:
+    if "TEST_INSTRUMENT" in os.environ:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
-        CeleryInstrumentor().instrument(use_span_links=how == "links")
+        CeleryInstrumentor().instrument()
 
 
 def _meters() -> MeterProvider:

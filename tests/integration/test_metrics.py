@@ -83,20 +83,6 @@ def test_the_counters_equal_what_was_done(observed: tuple[Rig, Scraped]) -> None
     assert scraped("republished_total") == 0 and scraped("outbox") == 0 and scraped("oldest_due_seconds") == 0
 
 
-def test_what_is_late_is_seen(new_rig: Callable[..., Rig], tmp_path: Path) -> None:
-    rig, port = new_rig(), free_port()
-    scraped = Scraped(port)
-    (tmp_path / "metrics").mkdir()
-    id = rig.scheduler.run_after(LATER, rig.shop.mark, rig.shop.Label(label="late"))
-    rig.worker(TEST_METRICS_PORT=str(port), PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics"))
-    rig.end(id)
-    missing = rig.delivery(id)
-    rig.publish(missing)
-    wait_for(lambda: scraped("dropped_total", reason="finished") == 1, what="the drop to be counted")
-
-    assert scraped("lag_seconds_sum") >= 0 and scraped("lag_seconds_count") == 1
-
-
 def test_opentelemetrys_are_exported_by_each_process_before_it_ends(
     new_rig: Callable[..., Rig], tmp_path: Path
 ) -> None:
