@@ -24,6 +24,7 @@ from confect_celery.functions import (
     Services,
 )
 from confect_celery.invocation import BUILT_IN, Invocations
+from confect_celery.metrics import Events, Metrics
 from confect_celery.scheduler import Desk, Scheduler
 from confect_celery.settings import Settings
 from confect_celery.store import (
@@ -45,7 +46,7 @@ class Confect:
 
     Settings are read from `app.conf` when they are first needed, so the app may be configured later. `schema` is the
     shop's SQLAlchemy MetaData; without it `db.table("…")` looks tables up in the database itself. `crons` are run by
-    the dispatchers; `confect.crons.add(…)` adds more.
+    the dispatchers; `confect.crons.add(…)` adds more. `metrics` is told what happens (docs/observability.md).
 
     >>> from celery import Celery
     >>> confect = Confect(Celery("shop", set_as_current=False))
@@ -56,8 +57,16 @@ class Confect:
     'internal/users/forget'
     """
 
-    def __init__(self, app: Celery, schema: sa.MetaData | None = None, crons: CronJobs | None = None) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        schema: sa.MetaData | None = None,
+        crons: CronJobs | None = None,
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.app = app
+        self.events = Events(metrics)
         self.crons = CronJobs() if crons is None else crons
         self.registry = Registry(self._on_add)
         self.refs = Refs()
@@ -68,6 +77,15 @@ class Confect:
         self._parts = _Parts(self)
         app.confect = self  # type: ignore[attr-defined]  # where the command line finds it
         runtime.install(self)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Where the numbers go; None, the default: nowhere."""
+        return self.events.metrics
+
+    @metrics.setter
+    def metrics(self, metrics: Metrics | None) -> None:
+        self.events.metrics = metrics
 
     # -- defining functions
 
@@ -198,7 +216,7 @@ class Confect:
 
     def run_delivery(self, delivery: Delivery) -> runtime.Outcome:
         """Run one delivered row in this process, as a worker would."""
-        return self.gate.run(delivery.id, delivery.attempt)
+        return self.gate.run(delivery.id, delivery.attempt, delivery.name)
 
     @contextmanager
     def redirected(
@@ -250,7 +268,8 @@ class _Parts:
     @cached_property
     def store(self) -> Store:
         settings = self.settings
-        return Store(settings.database_url, schema=self._confect.schema, namespace=settings.schema_)
+        confect, namespace = self._confect, settings.schema_
+        return Store(settings.database_url, schema=confect.schema, namespace=namespace, events=confect.events)
 
     @cached_property
     def clock(self) -> Clock:

@@ -35,6 +35,7 @@ from confect_celery.store import (
     new_id,
 )
 from confect_celery.timing import Clock, DateTime, Duration
+from confect_celery.tracing import traced
 
 __all__ = ["MOST_SCHEDULED_BY_ONE_MUTATION", "Budget", "Desk", "Scheduler"]
 
@@ -202,9 +203,10 @@ class Scheduler:
         """
         self._refuse_itself(id)
         now = self._desk.clock.now()
+        store = self._desk.store
 
         def cancel(transaction: Transaction) -> bool:
-            done = self._desk.store.rows.cancel(transaction.connection, id, now)
+            done = store.events.canceled(transaction, id, store.rows.cancel(transaction.connection, id, now))
             if done:
                 transaction.after_commit(lambda: self._desk.announcer.canceled([id]))
             return done
@@ -227,6 +229,7 @@ class Scheduler:
             delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
             if delivery is not None:
                 moved.append(delivery)
+                self._desk.store.events.rescheduled(transaction, id, due)
             return delivery is not None
 
         return self._run(move)
@@ -281,14 +284,17 @@ class Scheduler:
             self._budget.take(1)
         now, rows = self._desk.clock.now(), self._desk.store.rows
         own = new_id(now) if id is None else ScheduledFunctionId(id)
-        row = NewRow(own, call.name, call.kind, call.args, due, now, due, call.options, self._parent)
+        options = traced(call.options, later=not self._is_near(due, now))
+        row = NewRow(own, call.name, call.kind, call.args, due, now, due, options, self._parent)
 
         def write(transaction: Transaction) -> str | None:
             if id is not None and rows.state(transaction.connection, id) is not None:
                 return None
             if sent:
                 delivered: dict[str, DateTime] = {own: max(due, now) + self._desk.settings.redelivery}
-                rows.insert(transaction.connection, [row], delivered_until=delivered, born=self._born(transaction))
+                born = self._born(transaction)
+                rows.insert(transaction.connection, [row], delivered_until=delivered, born=born)
+                self._desk.store.events.scheduled(transaction, [row], canceled=born.terminal)
             else:
                 self._write(transaction, [row], now)
             return own
@@ -328,11 +334,13 @@ class Scheduler:
             lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
         delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
         self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
+        self._desk.store.events.scheduled(transaction, rows, canceled=born.terminal)
 
     def _row(self, when: Duration | DateTime, function: Any, args: Any, now: DateTime) -> NewRow:
         scheduled, due = self._aim(when, now)
         call = self._call(function, args)
-        return NewRow(new_id(now), call.name, call.kind, call.args, scheduled, now, due, call.options, self._parent)
+        options = traced(call.options, later=not self._is_near(due, now))
+        return NewRow(new_id(now), call.name, call.kind, call.args, scheduled, now, due, options, self._parent)
 
     def _aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
         shortest, longest = self._desk.settings.min_delay, self._desk.settings.max_delay

@@ -189,6 +189,8 @@ class Capture:
             return rows.retry(transaction.connection, id, claimed, call, due, lost_at)
 
         delivery = database.retrying(retry, tries=10)
+        if delivery is not None:
+            parts.store.events.retried(id, delivery.name, "asked")
         task = get_current_task()
         if delivery is None:
             if task is not None and task.request.id == id:

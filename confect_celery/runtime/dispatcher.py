@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import random
 import threading
 from collections.abc import Iterable
@@ -22,8 +21,6 @@ from confect_celery.store import Delivery, Store
 from confect_celery.timing import Clock, DateTime, Duration
 
 __all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
-
-logger = logging.getLogger(__name__)
 
 _REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
 """How long a row rests after the broker refused its message."""
@@ -87,9 +84,10 @@ class Outbox(Loop):
         try:
             self._transport.publish(delivery)
         except Exception as error:
-            logger.error("Could not publish %s[%s]: %s", delivery.name, delivery.id, error)
+            self._store.events.refused(delivery, error)
             self.give_back(delivery, max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER))
             return False
+        self._store.events.published(delivery, again=delivery.deliveries > 0)
         return True
 
     def give_back(self, delivery: Delivery, until: DateTime) -> None:
@@ -141,8 +139,10 @@ class Dispatcher(Loop):
         now = self._clock.now()
         ahead = now + settings.horizon
         with self._store.database.autocommit() as connection:
-            if not rows.any_due(connection, now=now, ahead=ahead):
-                return []
+            oldest = rows.oldest_due(connection, now=now, ahead=ahead)
+        self._store.events.polled(oldest, now, len(self._outbox))
+        if oldest is None:
+            return []
         with self._store.database.transaction() as transaction:
             return rows.claim_due(
                 transaction.connection,

@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from confect_celery import tracing
 from confect_celery.errors import InvalidArguments, UnknownFunction
 from confect_celery.functions import FunctionRef, Registry, codec, failure
+from confect_celery.runtime.punctual import wait_until
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
 from confect_celery.timing import Clock, Duration
@@ -43,7 +45,7 @@ class Failed:
 class Dropped:
     """The message started nothing, or what it had started is ignored; `reason` tells why."""
 
-    reason: Literal["missing", "canceled", "finished", "superseded", "running", "early"]
+    reason: Literal["missing", "misnamed", "canceled", "finished", "superseded", "running", "early"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,6 @@ class Invoker(Protocol):
         """Call it outside any transaction."""
 
 
-class _Early(Exception):
-    """Its time is further off than any worker may hold it."""
-
-
 class _NotOurs(Exception):
     """The row is not pending at the message's attempt, or ceased to be while the mutation ran."""
 
@@ -86,54 +84,65 @@ class Gate:
         self._clock = clock
         self._settings = settings
 
-    def run(self, id: str, attempt: int) -> Outcome:
-        """Run the row `id`, if it is pending at this `attempt` and its time has come."""
+    def run(self, id: str, attempt: int, name: str | None = None) -> Outcome:
+        """Run the row `id`, if it is pending at this `attempt` and its time has come.
+
+        The row is trusted, the message is not: one that bears the `name` of another function starts nothing, since its
+        queue and its time limit are another's too.
+        """
+        outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name)
+        if isinstance(outcome, Dropped):
+            self._store.events.dropped(id, name or "", attempt, outcome.reason)
+        return outcome
+
+    def _run(self, id: str, attempt: int, name: str | None) -> Outcome:
         database = self._store.database
         row = database.reading(lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES)
         if row is None:
             return self._why_not(id, attempt)
+        if name is not None and row.name != name:
+            return Dropped("misnamed")
+        if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
+            return Dropped("early")
         try:
-            self._wait_until_due(row)
             ref = self._registry.get(row.name)
             args = codec.decode(ref, row.args)
-        except _Early:
-            return Dropped("early")
         except (UnknownFunction, InvalidArguments) as error:
             return self._fail_pending(row, error)
-        if ref.kind == "mutation":
-            return self._run_mutation(row, ref, args)
-        return self._run_action(row, ref, args)
-
-    def _wait_until_due(self, row: Pending) -> None:
-        # Clocks of hosts differ by a little, and a message may be published a moment ahead: wait for that moment.
-        longest = self._settings.horizon.total_seconds()
-        give_up_at = time.monotonic() + longest
-        while (wait := (row.scheduled_time - self._clock.now()).total_seconds()) > 0:
-            if time.monotonic() + wait > give_up_at:
-                raise _Early
-            time.sleep(wait)
+        span = tracing.Run(row.name, row.id, row.attempt, row.options)
+        failed: Exception | None = None
+        try:
+            outcome = (self._run_mutation if ref.kind == "mutation" else self._run_action)(row, ref, args)
+            failed = outcome.error if isinstance(outcome, Failed) else None
+        finally:
+            span.end(failed)
+        return outcome
 
     def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
         rows, database = self._store.rows, self._store.database
 
+        began: float | None = None
+
         def work(transaction: OwnTransaction) -> Any:
+            nonlocal began
             connection = transaction.connection
             # Under the lock once more: a duplicate may have run it to its end since we looked.
             if not database.dialect.try_lock(connection, row.id) or not rows.load(connection, row.id, row.attempt):
                 raise _NotOurs
+            began = began or self._begin(row)
             result = self._invoker.call_mutation(ref, args, transaction, row.id)
             if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):
                 raise _NotOurs
             return result
 
         try:
-            return Succeeded(database.retrying(work, tries=_TRIES))
+            return self._told(row, Succeeded(database.retrying(work, tries=_TRIES)), began)
         except _NotOurs:
             return self._why_not(row.id, row.attempt)
         except Exception as error:
             if database.dialect.is_transient(error):
                 return self._postpone(row, error)
-            return self._fail_pending(row, error, ref)
+            return self._fail_pending(row, error, ref, began)
 
     def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
         rows, attempt = self._store.rows, row.attempt + 1
@@ -144,6 +153,7 @@ class Gate:
 
         if not self._store.database.retrying(claim, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
+        began = self._begin(row)
         try:
             result = self._invoker.call_action(ref, args, row.id)
         except Exception as error:
@@ -158,29 +168,44 @@ class Gate:
             def finish(transaction: OwnTransaction) -> bool:
                 return rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())
 
-        return outcome if self._store.database.retrying(finish, tries=_TRIES) else self._why_not(row.id, attempt)
+        if not self._store.database.retrying(finish, tries=_TRIES):
+            return self._why_not(row.id, attempt)
+        return self._told(row, outcome, began)
 
-    def _fail_pending(self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None) -> Outcome:
+    def _begin(self, row: Pending) -> float:
+        self._store.events.claimed(row, row.due, self._clock.now(), row.options.get("queue"))
+        return time.monotonic()
+
+    def _told(self, row: Pending, outcome: Outcome, began: float | None) -> Outcome:
+        seconds = None if began is None else time.monotonic() - began
+        if isinstance(outcome, Succeeded):
+            self._store.events.finished(row, "success", seconds)
+        elif isinstance(outcome, Failed):
+            self._store.events.finished(row, "failed", seconds, type(outcome.error).__name__)
+        return outcome
+
+    def _fail_pending(
+        self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None, began: float | None = None
+    ) -> Outcome:
         described = failure.describe(error, ref.options.errors if ref else ())
 
         def fail(transaction: OwnTransaction) -> bool:
             now = self._clock.now()
             return self._store.rows.fail_pending(transaction.connection, row.id, row.attempt, now, described)
 
-        return (
-            Failed(error) if self._store.database.retrying(fail, tries=_TRIES) else self._why_not(row.id, row.attempt)
-        )
+        if not self._store.database.retrying(fail, tries=_TRIES):
+            return self._why_not(row.id, row.attempt)
+        return self._told(row, Failed(error), began)
 
     def _postpone(self, row: Pending, error: Exception) -> Outcome:
         def postpone(transaction: OwnTransaction) -> bool:
             until = self._clock.now() + _POSTPONED_FOR
             return self._store.rows.postpone(transaction.connection, row.id, row.attempt, until)
 
-        return (
-            Postponed(error)
-            if self._store.database.retrying(postpone, tries=_TRIES)
-            else self._why_not(row.id, row.attempt)
-        )
+        if not self._store.database.retrying(postpone, tries=_TRIES):
+            return self._why_not(row.id, row.attempt)
+        self._store.events.retried(row.id, row.name, "database")
+        return Postponed(error)
 
     def _why_not(self, id: str, attempt: int) -> Dropped:
         database = self._store.database

@@ -6,7 +6,7 @@ and replacements go through `capture.Capture`, which stands where Celery publish
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -14,14 +14,15 @@ from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
+from confect_celery.runtime.messages import task_name
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.punctual import wait_until
 from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
-from confect_celery.store import OwnTransaction, StateKind
+from confect_celery.store import OwnTransaction, Pending, StateKind
 from confect_celery.timing import Duration
+from confect_celery.tracing import Run
 
 __all__ = ["CANCELED", "CLAIMED", "PlainTasks"]
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -30,6 +31,12 @@ CLAIMED: Final = "confect_claimed_attempt"
 
 CANCELED: Final = "confect_canceled"
 """Set on the request of a task that would retry, but whose row was canceled meanwhile."""
+
+_BEGAN: Final = "confect_began"
+"""Set on the same request: its row, and when it began."""
+
+_WHY_NOT: Final = {None: "missing", StateKind.CANCELED: "canceled", StateKind.IN_PROGRESS: "running",
+                   StateKind.SUCCESS: "finished", StateKind.FAILED: "finished"}  # fmt: skip
 
 _WRAPPED: Final = "_confect_before_start"
 _TRIES: Final = 10
@@ -68,20 +75,41 @@ class PlainTasks:
         attempt = attempt_of(task.request)
         if attempt < 0 or hasattr(task.request, CLAIMED):
             return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
-        rows = self._parts.store.rows
-        lease_until = self._parts.clock.now() + self._parts.settings.redelivery
-        if not self._apply(lambda t: rows.start(t.connection, id, attempt, lease_until)):
-            state = self._parts.store.database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)
-            logger.info("Dropped a message of %s[%s]: its row is %s.", task.name, id, state or "gone")
+        rows, database = self._parts.store.rows, self._parts.store.database
+        row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
+        refused = self._refused(row, task.name)
+        if row is None or refused or not self._start(row, task):
+            state = database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)
+            self._parts.store.events.dropped(id, task.name, attempt, refused or _WHY_NOT.get(state, "superseded"))
             if state is StateKind.CANCELED:
                 tell_revoked(task)
             raise Ignore("no claim")
         setattr(task.request, CLAIMED, attempt + 1)
 
+    def _refused(self, row: Pending | None, name: str) -> str | None:
+        # The row is trusted, the message is not: it may come from anybody who can write to the broker.
+        if row is None:
+            return None
+        if task_name(row.name, row.options) != name:
+            return "misnamed"
+        due = wait_until(row.scheduled_time, self._parts.clock, self._parts.settings.horizon)
+        return None if due else "early"
+
+    def _start(self, row: Pending, task: Task[Any, Any]) -> bool:
+        store, now = self._parts.store, self._parts.clock.now()
+        lease_until = now + self._parts.settings.redelivery
+        if not self._apply(lambda t: store.rows.start(t.connection, row.id, row.attempt, lease_until)):
+            return False
+        span = Run(task.name, row.id, row.attempt, row.options)
+        setattr(task.request, _BEGAN, (row, time.monotonic(), span))
+        store.events.claimed(row, row.due, now, row.options.get("queue"), first=not row.options.get("retries"))
+        return True
+
     def _ended(self, task_id: str, task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
         attempt = getattr(task.request, CLAIMED, None)
         if attempt is None:
             return
+        getattr(task.request, _BEGAN)[2].end(retval if isinstance(retval, BaseException) else None)
         rows, now = self._parts.store.rows, self._parts.clock.now()
         requeue = state == states.REJECTED and getattr(retval, "requeue", False)
         if state == states.RETRY:  # the row was told before the retry's message was published
@@ -89,11 +117,19 @@ class PlainTasks:
                 tell_revoked(task)
         elif requeue:  # Celery's message comes back with the old attempt and starts nothing
             self._apply(lambda t: rows.requeue(t.connection, task_id, attempt, now + _GIVEN_BACK_FOR, lost=False))
+            self._parts.store.events.retried(task_id, task.name, "rejected")
         elif state in (states.FAILURE, states.REJECTED):
             described = failure.describe(retval if isinstance(retval, BaseException) else RuntimeError(repr(retval)))
-            self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described))
-        elif state in (states.SUCCESS, states.IGNORED):  # any other end is the main process's to tell, or the sweep's
-            self._apply(lambda t: rows.succeed_running(t.connection, task_id, attempt, now))
+            if self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described)):
+                self._told(task, "failed", described["tag"])
+        elif state in (states.SUCCESS, states.IGNORED) and self._apply(
+            lambda t: rows.succeed_running(t.connection, task_id, attempt, now)
+        ):  # any other end is the main process's to tell, or the sweep's
+            self._told(task, "success")
+
+    def _told(self, task: Any, state: str, tag: str | None = None) -> None:
+        row, began, _ = getattr(task.request, _BEGAN)
+        self._parts.store.events.finished(row, state, time.monotonic() - began, tag)
 
     def _apply(self, work: Callable[[OwnTransaction], T]) -> T:
         return self._parts.store.database.retrying(work, tries=_TRIES)

@@ -17,8 +17,9 @@ from confect_celery.errors import UnknownFunction
 from confect_celery.functions import failure
 from confect_celery.runtime.announce import Announcer, Silent
 from confect_celery.runtime.loop import Loop
+from confect_celery.runtime.messages import task_name
 from confect_celery.settings import Settings
-from confect_celery.store import OwnTransaction, Store
+from confect_celery.store import OwnTransaction, StateKind, Store
 from confect_celery.timing import Clock, DateTime
 
 __all__ = ["Reconciler"]
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 _MOST_LOSSES: Final = 3
 """After this many deaths of its worker a mutation, or a task that Celery delivers again, is failed."""
-
-_FATES: Final = {True: "is tried again", False: "failed"}
 
 _PRUNE_EVERY_SECONDS: Final = 10.0
 _PRUNE_BATCH: Final = 1000
@@ -96,7 +95,7 @@ class Reconciler(Loop):
 
     def unknown(self, id: str, attempt: int, name: str) -> None:
         """No code defines the function any more."""
-        self._tell(lambda transaction: self._fail(transaction, id, attempt, UnknownFunction(name)))
+        self._tell(lambda transaction: self._on_unknown(transaction, id, attempt, name))
 
     def revoked(self, ids: Sequence[str]) -> None:
         """Celery revoked or terminated these: those that are rows are canceled for good. Every worker hears of it."""
@@ -110,27 +109,53 @@ class Reconciler(Loop):
     def _on_worker_lost(self, transaction: OwnTransaction, id: str, attempt: int, message: str) -> None:
         rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
         lost = failure.describe(WorkerLost(message), (WorkerLost,))
+        transaction.after_commit(lambda: self._store.events.worker_lost(id))
         # An action's claim raised the attempt; a mutation's row is still pending at the message's own.
         if rows.fail_running(connection, id, attempt + 1, now, lost):
+            self._record(transaction, id)
             return
         losses = rows.lose(connection, id, attempt, now + self._settings.min_delay)
         if losses is not None and losses >= _MOST_LOSSES:
             rows.fail_pending(connection, id, attempt + 1, now, lost)
+        if losses is not None:
+            self._record(transaction, id)
 
     def _succeed(self, transaction: OwnTransaction, id: str, running: int) -> None:
-        self._store.rows.succeed_running(transaction.connection, id, running, self._clock.now())
+        if self._store.rows.succeed_running(transaction.connection, id, running, self._clock.now()):
+            self._record(transaction, id)
+
+    def _record(self, transaction: OwnTransaction, id: str) -> None:
+        """Tell what has become of the row, once it stands."""
+        row, events = self._store.rows.get(transaction.connection, id), self._store.events
+        if row is None:
+            return
+        if row.state.kind is StateKind.PENDING:
+            transaction.after_commit(lambda: events.retried(row.id, row.name, "worker_lost"))
+        elif row.state.kind in (StateKind.SUCCESS, StateKind.FAILED):
+            tag = row.state.error.tag if row.state.error else None
+            transaction.after_commit(lambda: events.finished(row, row.state.kind.value, error=tag))
 
     def _requeue(self, transaction: OwnTransaction, id: str, running: int, message: str) -> None:
         rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
         losses = rows.requeue(connection, id, running, now + self._settings.min_delay)
         if losses is not None and losses >= _MOST_LOSSES:
             rows.fail_pending(connection, id, running + 1, now, failure.describe(WorkerLost(message), (WorkerLost,)))
+        if losses is not None:
+            self._record(transaction, id)
 
     def _fail(self, transaction: OwnTransaction, id: str, attempt: int, error: Exception) -> None:
         rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
         described = failure.describe(error, (type(error),))
-        if not rows.fail_pending(connection, id, attempt, now, described):
-            rows.fail_running(connection, id, attempt + 1, now, described)
+        if rows.fail_pending(connection, id, attempt, now, described) or rows.fail_running(
+            connection, id, attempt + 1, now, described
+        ):
+            self._record(transaction, id)
+
+    def _on_unknown(self, transaction: OwnTransaction, id: str, attempt: int, name: str) -> None:
+        row = self._store.rows.load(transaction.connection, id, attempt)
+        # A message that bears the row's id under another name is not its own.
+        if row is not None and task_name(row.name, row.options) == name:
+            self._fail(transaction, id, attempt, UnknownFunction(name))
 
     def _on_revoked(self, ids: Sequence[str]) -> None:
         database, rows = self._store.database, self._store.rows
@@ -138,7 +163,12 @@ class Reconciler(Loop):
             some = ids[start : start + _REVOKED_BATCH]
             for id in database.reading(lambda connection, some=some: rows.live(connection, some)):  # type: ignore[misc]
                 now = self._clock.now()
-                if database.retrying(lambda t, id=id, now=now: rows.cancel(t.connection, id, now)):  # type: ignore[misc]
+
+                def cancel(transaction: OwnTransaction, id: str = id, now: DateTime = now) -> bool:
+                    done = rows.cancel(transaction.connection, id, now)
+                    return self._store.events.canceled(transaction, id, done, "revoke")
+
+                if database.retrying(cancel):
                     self._announcer.canceled([id])
 
     # -- the loop
@@ -167,9 +197,12 @@ class Reconciler(Loop):
                 return
             try:
                 apply()
-            except Exception:
-                self._told.put(apply)
-                raise
+            except Exception as error:
+                if self._store.database.dialect.is_transient(error):
+                    self._told.put(apply)
+                    raise
+                # Kept, it would come first again and again, and nothing else would ever be told.
+                logger.exception("What Celery told could not be brought into the table.")
 
     def renew_leases(self) -> None:
         """Tell the table that the functions this worker runs are still running."""
@@ -194,16 +227,17 @@ class Reconciler(Loop):
         message = "Its worker stopped answering."
         lost = []
         for row in self._store.rows.dead(transaction.connection, now, batch):
+            transaction.after_commit(lambda row=row: self._store.events.dead_lease(row))  # type: ignore[misc]
             again = row.kind == "task" and self._redelivers(row.name)
             if again:
                 self._requeue(transaction, row.id, row.attempt, message)
             else:
                 lost.append(row.id)
-            logger.warning("%s[%s]: its worker stopped answering; it %s.", row.name, row.id, _FATES[again])
         error = WorkerLost(message)
         self._store.rows.bury(transaction.connection, lost, now, failure.describe(error, (WorkerLost,)))
         for id in lost:
             transaction.after_commit(lambda id=id: self._announcer.failed(id, error))  # type: ignore[misc]
+            self._record(transaction, id)
 
     def prune(self) -> bool:
         """Delete what is old in one batch of rows; whether the walk over the table goes on."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import celery
 from billiard.exceptions import WorkerLostError
@@ -24,13 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfectTask", "attempt_of", "make_task", "tell_revoked", "telling"]
 
-logger = logging.getLogger(__name__)
+
+_LONGEST_ID: Final = 36
+_MOST_ATTEMPTS: Final = 2**31
 
 
 def attempt_of(headers: Any) -> int:
-    """The attempt that a message is for; -1, which matches no row, when it does not say so readably."""
-    attempt = headers.get(ATTEMPT_HEADER) if hasattr(headers, "get") else None
-    return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) else -1
+    """The attempt that a message is for; -1, which matches no row, when it does not say so readably.
+
+    Whoever can write to the broker can write anything here: what no row could hold must not reach a statement either,
+    for a database that refuses to bind it would fail what shares the statement.
+    """
+    get = getattr(headers, "get", None)
+    attempt, id = (get(ATTEMPT_HEADER), get("id")) if get is not None else (None, None)
+    if id is not None and not (isinstance(id, str) and len(id) <= _LONGEST_ID and id.isprintable()):
+        return -1
+    return attempt if type(attempt) is int and 0 <= attempt < _MOST_ATTEMPTS else -1
 
 
 def tell_revoked(task: Any) -> None:
@@ -53,9 +61,9 @@ class TellsEnds:
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child: no code of the function's could record it."""
         super().on_timeout(soft, timeout)  # type: ignore[misc]
-        reconciler = ConfectTask.reconciler
-        if not soft and reconciler is not None:
-            reconciler.timed_out(self.id, attempt_of(self.request_dict), timeout)
+        reconciler, attempt = ConfectTask.reconciler, attempt_of(self.request_dict)
+        if not soft and reconciler is not None and attempt >= 0:
+            reconciler.timed_out(self.id, attempt, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child died."""
@@ -109,7 +117,7 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
     def run(self, *_args: Any, **_kwargs: Any) -> Any:
         """Run the row whose id is the task id."""
         request = self.request
-        outcome = self.gate().run(str(request.id), attempt_of(request))
+        outcome = self.gate().run(str(request.id), attempt_of(request), self.name)
         if isinstance(outcome, Succeeded):
             return _plain(outcome.result)
         if isinstance(outcome, Failed):
@@ -118,8 +126,6 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
             raise Ignore(f"postponed: {outcome.error}")
         if outcome.reason == "canceled":
             tell_revoked(self)
-        elif attempt_of(request) < 0:
-            logger.warning("Dropped a message of %s[%s] that no row stands behind.", self.name, request.id)
         raise Ignore(outcome.reason)
 
 

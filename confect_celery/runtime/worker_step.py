@@ -87,6 +87,7 @@ class WorkerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self.actors: Actors | None = None
         self._panel = Panel(lambda _: None, lambda: None)
+        signals.worker_process_shutdown.connect(lambda **_: self.parts.store.events.close(), weak=False)
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
 
     def start(self, parent: Worker) -> None:
@@ -117,8 +118,9 @@ class WorkerStep(bootsteps.StartStopStep):
         self.stop(parent)
 
     def _on_unknown(self, message: Any = None, name: str = "", id: str = "", **_: Any) -> None:
-        if self.actors is not None:
-            self.actors.reconciler.unknown(id, attempt_of(message.headers), name)
+        attempt = attempt_of(message.headers)
+        if self.actors is not None and attempt >= 0:
+            self.actors.reconciler.unknown(id, attempt, name)
 
     def _on_revoked(self, request: Any = None, **_: Any) -> None:
         if self.actors is not None and attempt_of(request) >= 0:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from confect_celery.metrics import Events
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
 
@@ -123,6 +124,9 @@ class Database:
     tables: sa.MetaData | None = None
     """The shop's tables, where a framework that lends its connections knows them; else the database is asked."""
 
+    events = Events()
+    """Who is told of transient errors."""
+
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
         self.dialect: Dialect = dialect_for(self.url)
@@ -229,6 +233,7 @@ class Database:
                 if not left or not self.dialect.is_transient(error):
                     raise
                 logger.warning("Transient database error, trying again (%d left): %s", left, error)
+                self.events.database_retry(error)
             time.sleep(backoff * random.uniform(0.5, 1.5))
             backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
         raise AssertionError("unreachable")

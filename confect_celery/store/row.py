@@ -162,3 +162,5 @@ class Delivery:
     attempt: int
     options: Mapping[str, Any]
     parent_id: ScheduledFunctionId | None
+    deliveries: int = 0
+    """How often this attempt was handed over before."""

@@ -58,6 +58,12 @@ class Pending:
     attempt: int
     scheduled_time: DateTime
     options: Mapping[str, Any]
+    creation_time: DateTime
+
+    @property
+    def due(self) -> DateTime:
+        """What was scheduled for a time in the past was due when it was scheduled."""
+        return max(self.scheduled_time, self.creation_time)
 
 
 class Statements:
@@ -69,7 +75,7 @@ class Statements:
         c = self._c = table.c
         self._insert = sa.insert(table)
         self._get = sa.select(table).where(c.id == sa.bindparam("row"))
-        self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options]
+        self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
         self._load = sa.select(*self._pending).where(
             c.id == sa.bindparam("row"), c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)
         )
@@ -127,8 +133,8 @@ class Statements:
             # Only a row that was not handed over yet is taken ahead of its time.
             sa.or_(c.deliveries == 0, c.next_at <= now),
         )
-        self._delivery = [c.id, c.name, c.kind, c.args, c.next_at, c.attempt, c.options, c.parent_id]
-        self._any_due: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(due).limit(1)
+        self._delivery = [c.id, c.name, c.kind, c.args, c.next_at, c.attempt, c.options, c.parent_id, c.deliveries]
+        self._oldest_due: sa.Select[Any] = sa.select(c.next_at).where(due).order_by(c.next_at).limit(1)
         self._pick_due = (
             sa.select(*self._delivery)
             .where(due)
@@ -250,13 +256,17 @@ class Statements:
         if not _one(connection.execute(self._reschedule, parameters)):
             return None
         row = connection.execute(sa.select(*self._delivery).where(self._c.id == id)).one()
-        return dataclasses.replace(Delivery(*row), due=due)
+        return dataclasses.replace(Delivery(*row), due=due, deliveries=0)
 
     # -- the dispatcher
 
-    def any_due(self, connection: sa.Connection, *, now: DateTime, ahead: DateTime) -> bool:
-        """Whether `claim_due` would find something. It takes no lock, on SQLite not even the wait for the writer."""
-        return connection.execute(self._any_due, {"now": now, "ahead": ahead}).first() is not None
+    def oldest_due(self, connection: sa.Connection, *, now: DateTime, ahead: DateTime) -> DateTime | None:
+        """As of when the first row that `claim_due` would find waits; None where it would find none.
+
+        It takes no lock, on SQLite not even the wait for the writer.
+        """
+        found: DateTime | None = connection.execute(self._oldest_due, {"now": now, "ahead": ahead}).scalar()
+        return found
 
     def claim_due(
         self, connection: sa.Connection, *, now: DateTime, ahead: DateTime, redelivery: Duration, batch: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from confect_celery.errors import SchemaOutOfDate
+from confect_celery.metrics import Events
 from confect_celery.store import migrations
 from confect_celery.store.crons import CronStatements
 from confect_celery.store.database import database_at
@@ -19,11 +20,20 @@ class Store:
     """`_scheduled_functions` in the database at `url`, beside the shop's own tables of `schema`.
 
     `namespace` is a schema on PostgreSQL and a prefix to the table's name elsewhere. An SQLite file creates its table
-    itself on first use; elsewhere `migrate` does.
+    itself on first use; elsewhere `migrate` does. What happens to rows is told to `events`.
     """
 
-    def __init__(self, url: str, *, schema: sa.MetaData | None = None, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: sa.MetaData | None = None,
+        namespace: str | None = None,
+        events: Events | None = None,
+    ) -> None:
+        self.events = events if events is not None else Events()
         self.database = database_at(url)
+        self.database.events = self.events
         on_postgresql = self.database.url.get_backend_name() == "postgresql"
         metadata, within = sa.MetaData(), namespace if on_postgresql else None
         prefix = f"{namespace}_" if namespace and not on_postgresql else ""

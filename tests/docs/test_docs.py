@@ -37,7 +37,9 @@ def test_there_are_examples_at_all() -> None:
     assert found
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/moving-in.md", "docs/crons.md", "docs/beat.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/moving-in.md", "docs/crons.md", "docs/beat.md", "docs/observability.md"]
+)
 def test_the_python_of_a_page_runs_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the embedded default writes its file where it stands
     text = (ROOT / page).read_text()

@@ -2,7 +2,7 @@
 
 Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define, or
 defines otherwise), TEST_WITH ("mailer": a function asks for a service that nobody provides), TEST_CONFIG (JSON of more
-settings).
+settings), and those of `observing`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
+from tests.integration import observing
 
 metadata = sa.MetaData()
 sa.Table(
@@ -49,6 +50,7 @@ app.conf.update(
     }
 )
 confect = Confect(app, schema=metadata)
+observing.install(confect)
 g = confect.group("test")
 WITHOUT = os.environ.get("TEST_WITHOUT", "").split(",")
 
@@ -59,6 +61,10 @@ class Label(BaseModel):
 
 class Slow(Label):
     seconds: float
+
+
+class Size(BaseModel):
+    size: int
 
 
 class MarkError(Exception):
@@ -163,6 +169,15 @@ if "mailer" in os.environ.get("TEST_WITH", ""):
 
     @g.internal_action
     def send(args: Label, mailer: Mailer) -> None: ...
+
+
+class HugeError(Exception):
+    """Nobody declares it."""
+
+
+@g.internal_mutation
+def fail_with(args: Size) -> None:
+    raise HugeError("y" * args.size + "\x00\ud800")
 
 
 for name, seconds in json.loads(os.environ.get("TEST_CRONS", "{}")).items():

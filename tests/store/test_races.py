@@ -55,7 +55,7 @@ def test_many_dispatchers_take_each_row_once(store: Store) -> None:
             )
             if not claimed:
                 with store.database.autocommit() as c:
-                    if not store.rows.any_due(c, now=now, ahead=now):
+                    if not store.rows.oldest_due(c, now=now, ahead=now):
                         return taken
             taken += [delivery.id for delivery in claimed]
 
