@@ -27,10 +27,11 @@ test: $(STAMP)
 test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
-# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, an old shop moving in, Django with real workers: a
-# quarter of an hour.
+# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, properties, hostile messages, an old shop moving in,
+# Flower, beat, deploy/, Django with real workers: twenty minutes.
 test-long: $(STAMP)
-	$(BIN)/python -m pytest tests/brokers tests/cluster tests/legacy tests/beat tests/deploy tests/contrib/test_django_worker.py
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
+		tests/deploy tests/contrib/test_django_worker.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

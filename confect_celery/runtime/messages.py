@@ -39,7 +39,7 @@ def call_of(function: Any, args: Any) -> EncodedCall:
         positional, options = function.get("args") or (), function.get("options") or {}
         name = function["task"]
     elif callable(getattr(function, "apply_async", None)) and isinstance(getattr(function, "name", None), str):
-        named, positional, options, name = {}, (), {}, function.name
+        named, positional, options, name = {}, (), {}, str(function.name)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
         raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)

@@ -178,9 +178,9 @@ class Reconciler(Loop):
         return self._store.database.thread()
 
     def tick(self) -> float:
-        """Apply what was told, renew, sweep."""
+        """Renew, apply what was told, sweep."""
+        self.renew_leases()  # first: it must not wait for anything that fails
         self.apply_told()
-        self.renew_leases()
         self.sweep()
         return self._pause
 
@@ -189,7 +189,8 @@ class Reconciler(Loop):
         self.apply_told()
 
     def apply_told(self) -> None:
-        """Bring into the table what Celery told. What cannot be applied now stays for the next time."""
+        """Bring into the table what Celery told. What the database has no time for now stays for the next time; what
+        can never be applied is given up, and what it was about is the sweep's."""
         while True:
             try:
                 apply = self._told.get_nowait()

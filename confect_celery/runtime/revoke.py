@@ -51,7 +51,7 @@ def install_control(app: Celery) -> None:
     """Have `app.control`, and so `AsyncResult.revoke()`, cancel rows."""
     chosen = cast("Any", app.control_cls)  # the stubs take it for a text alone
     own = chosen == _CELERYS_OWN or chosen is Control
-    durable: Any = DurableControl if own else type("DurableControl", (_CancelsRows, symbol_by_name(chosen)), {})
+    durable: Any = DurableControl if own else type("DurableControl", (_CancelsRows, symbol_by_name(chosen)), {})  # pyright: ignore
     app.control_cls = durable
     app.__dict__.pop("control", None)  # one that was made already
 

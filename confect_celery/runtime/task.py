@@ -84,7 +84,7 @@ class TellsEnds:
             reconciler.worker_lost(self.id, attempt, str(error))
 
 
-class ConfectRequest(TellsEnds, Request):
+class ConfectRequest(TellsEnds, Request):  # pyright: ignore[reportIncompatibleMethodOverride]  # Celery's are properties
     """The Request of Confect functions, and of plain tasks that have none of their own."""
 
 

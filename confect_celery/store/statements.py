@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
 
 from confect_celery.store.ids import first_id_at
 from confect_celery.store.query.system import SystemTable
@@ -74,19 +75,18 @@ class Statements:
         self.system = SystemTable(table)
         c = self._c = table.c
         self._insert = sa.insert(table)
-        self._get = sa.select(table).where(c.id == sa.bindparam("row"))
+        one = c.id == sa.bindparam("row", type_=_AnyId())
+        attempt = c.attempt == sa.bindparam("at_attempt", type_=_AnyAttempt())
+        picked = c.id.in_(sa.bindparam("rows", type_=_AnyId(), expanding=True))
+        self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
-        self._load = sa.select(*self._pending).where(
-            c.id == sa.bindparam("row"), c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)
-        )
-        self._state = sa.select(c.state).where(c.id == sa.bindparam("row"))
+        self._load = sa.select(*self._pending).where(one, attempt, _is(c.state, StateKind.PENDING))
+        self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
-            c.id.in_(sa.bindparam("rows", expanding=True)),
+            picked,
             sa.or_(_is(c.state, StateKind.PENDING), _is(c.state, StateKind.IN_PROGRESS)),
         )
 
-        one = c.id == sa.bindparam("row")
-        attempt = c.attempt == sa.bindparam("at_attempt")
         now = sa.bindparam("now", type_=c.next_at.type)
         then = sa.bindparam("then", type_=c.next_at.type)
         error = sa.bindparam("failure", type_=c.error.type)
@@ -144,7 +144,6 @@ class Statements:
         )
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
-        picked = c.id.in_(sa.bindparam("rows", expanding=True))
         self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
         self._take_back = self._transition("hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0})
 
@@ -416,6 +415,30 @@ class Statements:
             )
         ).rowcount
         return gone, ids[-1] if len(ids) == batch else end
+
+
+class _AnyId(TypeDecorator[str]):
+    """What somebody says is an id, a message for example: a text that no database can hold is that of no row."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str:
+        """The empty text, which is no row's id, in its place."""
+        if value is None or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            return ""
+        return value
+
+
+class _AnyAttempt(TypeDecorator[int]):
+    """What somebody says is an attempt: a number that the column cannot hold is that of no row."""
+
+    impl = sa.Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> int:
+        """-1, which no row ever has, in its place."""
+        return value if value is not None and 0 <= value < 2**31 else -1
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:

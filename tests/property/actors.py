@@ -350,7 +350,7 @@ class Play(World):
         elif what == "revoked" and (row := self.row(number)):
             self.model.jobs[row.key].may_be_canceled = True
             self.told.append((row.id, -1, 1))
-            self.reconciler.revoked(row.id)
+            self.reconciler.revoked([row.id])
         elif what == "unknown" and self.broker.messages:
             message = self.broker.messages.pop(number % len(self.broker.messages))
             current = self._is_of(self.rows().get(message.key), message.attempt)

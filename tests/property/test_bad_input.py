@@ -109,6 +109,23 @@ def shop(opened: Harness) -> Harness:
 RAN: list[Any] = []
 
 
+def rows(shop: Harness) -> int:
+    """How many there are."""
+    with shop.confect.reader() as db:
+        return db.table("_scheduled_functions").count()
+
+
+def as_it_went(back: Any, went: Any) -> bool:
+    """Equal; but jsonb keeps 1e23 as the decimal number that it is printed as, without telling that it was a float."""
+    if isinstance(went, float) and isinstance(back, int):
+        return float(back) == went
+    if isinstance(went, list):
+        return len(back) == len(went) and all(map(as_it_went, back, went))
+    if isinstance(went, dict):
+        return back.keys() == went.keys() and all(as_it_went(back[key], went[key]) for key in went)
+    return type(back) is type(went) and bool(back == went)
+
+
 def mutation(args: Free, db: DatabaseWriter) -> None:
     RAN.append(args.value)
 
@@ -149,7 +166,7 @@ def test_the_gate_drops_what_no_row_stands_behind(shop: Harness, id: str, attemp
 @given(attempt=ATTEMPTS.filter(lambda n: n != 0))
 def test_the_gate_drops_attempts_that_never_were(shop: Harness, attempt: int) -> None:
     id = shop.confect.scheduler.run_after(SECOND, shop.confect.refs.internal.t.mutation, {})
-    assert shop.confect.gate.run(id, attempt) == Dropped("superseded")
+    assert shop.confect.gate.run(id, attempt) == Dropped("superseded" if attempt >= 0 else "missing")
     row = shop.confect.scheduler.get(id)
     assert row is not None and row.state.kind is StateKind.PENDING
     shop.confect.scheduler.cancel(id)
@@ -168,7 +185,7 @@ def test_what_a_worker_tells_of_strange_messages_changes_nothing(
     reconciler.succeeded(id, attempt)
     reconciler.timed_out(id, attempt, limit)
     reconciler.unknown(id, attempt, name)
-    reconciler.revoked(id)
+    reconciler.revoked([id])
     reconciler.apply_told()
     reconciler.renew_leases()
     assert shop.confect.scheduler.get(standing) == before
@@ -180,12 +197,14 @@ def test_what_a_worker_tells_of_strange_messages_changes_nothing(
 @tries(40)
 @given(text=ANY_TEXT | NASTY)
 def test_whatever_a_worker_says_of_a_death_is_kept(shop: Harness, text: str) -> None:
-    id = shop.confect.scheduler.run_after(SECOND, shop.confect.refs.internal.t.mutation, {})
+    id = shop.confect.scheduler.run_after(SECOND, shop.confect.refs.internal.t.action, {})
+    with shop.confect.store.database.transaction() as t:
+        assert shop.confect.store.rows.start(t.connection, id, 0, shop.clock.now() + SECOND)
     reconciler = Reconciler(shop.confect.store, shop.clock, shop.confect.settings, lambda: [])
-    reconciler.unknown(id, 0, text)
+    reconciler.worker_lost(id, 0, text)
     reconciler.apply_told()
     row = shop.confect.scheduler.get(id)
-    assert row is not None and row.state.error is not None and row.state.error.tag == "UnknownFunction"
+    assert row is not None and row.state.error is not None and row.state.error.tag == "WorkerLost"
 
 
 # -- arguments
@@ -198,23 +217,23 @@ def test_json_comes_back_from_the_table_as_it_went(shop: Harness, value: Any, ki
     function = getattr(shop.confect.refs.internal.t, kind)
     id = shop.confect.scheduler.run_after(SECOND, function, {"value": value})
     row = shop.confect.scheduler.get(id)
-    assert row is not None and row.args == {"value": value}
+    assert row is not None and as_it_went(row.args, {"value": value})
     (ran,) = [row for row in shop.run_all() if row.id == id]
-    assert ran.state.kind is StateKind.SUCCESS and [value] == RAN
+    assert ran.state.kind is StateKind.SUCCESS and as_it_went(RAN, [value])
 
 
 @tries(60)
 @given(value=ODD_JSON, kind=st.sampled_from(["mutation", "plain"]))
 def test_anything_else_is_refused_before_a_row_exists_or_runs(shop: Harness, value: Any, kind: str) -> None:
-    before = len(shop.scheduled(state=None))
+    before = rows(shop)
     plain_task = shop.confect.app.tasks["plain"]
     function: Any = plain_task if kind == "plain" else shop.confect.refs.internal.t.mutation
     try:
         id = shop.confect.scheduler.run_after(SECOND, function, {"value": value})
     except (InvalidArguments, ArgumentsTooLarge):
-        assert len(shop.scheduled(state=None)) == before
+        assert rows(shop) == before
         return
-    assert len(shop.scheduled(state=None)) == before + 1
+    assert rows(shop) == before + 1
     row = shop.confect.scheduler.get(id)
     assert row is not None
     if kind == "mutation":
@@ -337,14 +356,14 @@ def test_a_duration_is_one_or_a_time_error(unit: str, value: Any) -> None:
 @given(delay=VALUES | st.timedeltas() | st.integers().map(lambda n: n), at=st.booleans(), again=st.booleans())
 def test_a_strange_delay_writes_no_row(shop: Harness, delay: Any, at: bool, again: bool) -> None:
     scheduler, function = shop.confect.scheduler, shop.confect.refs.internal.t.mutation
-    before = len(shop.scheduled(state=None))
+    before = rows(shop)
     try:
         if again:
             scheduler.reschedule("no-such-row", delay)
             return
         id = (scheduler.run_at if at else scheduler.run_after)(delay, function, {})
     except (SchedulingError, TimeError):
-        assert len(shop.scheduled(state=None)) == before
+        assert rows(shop) == before
         return
     scheduler.cancel(id)
 

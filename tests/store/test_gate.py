@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from confect_celery import (
@@ -331,6 +333,43 @@ class TestReconciler:
         reconciler.worker_lost(id, 3, "signal 9")
         reconciler.apply_told()
         assert self._state(shop, id) == ("failed", "WorkerLost", 3)
+
+    def test_what_can_never_be_applied_is_given_up_and_holds_up_nobody(
+        self, shop: Harness, reconciler: Reconciler, act: Any
+    ) -> None:
+        def impossible(_: object) -> None:
+            raise ValueError("told wrongly")
+
+        id = self._start(shop, act)
+        reconciler._tell(impossible)
+        reconciler.timed_out(id, 0, 2.0)
+        reconciler.apply_told()
+        assert self._state(shop, id) == ("failed", "TimeLimitExceeded", 1)
+        assert reconciler._told.empty()
+
+    def test_what_cannot_be_applied_now_is_kept_and_leases_are_renewed_all_the_same(
+        self, shop: Harness, reconciler: Reconciler, act: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("confect_celery.store.database._FIRST_BACKOFF_SECONDS", 0.0001)
+        tries: list[int] = []
+
+        def at_last(_: object) -> None:
+            tries.append(1)
+            if len(tries) < 12:
+                raise transient(shop.confect.store.database)
+
+        self.running = [id := self._start(shop, act)]
+        reconciler._tell(at_last)
+        shop.advance(shop.confect.settings.redelivery * 0.9)
+        with pytest.raises(OperationalError):
+            reconciler.tick()
+        shop.advance(shop.confect.settings.redelivery * 0.9)
+        reconciler.sweep()
+        assert self._state(shop, id) == ("inProgress", None, 1)
+        with suppress(OperationalError):
+            reconciler.tick()
+        reconciler.tick()
+        assert len(tries) == 12 and reconciler._told.empty()
 
     def test_limits_revokes_and_unknown_tasks(self, shop: Harness, reconciler: Reconciler, act: Any, mark: Any) -> None:
         running = self._start(shop, act)

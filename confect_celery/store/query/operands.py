@@ -63,8 +63,10 @@ def checked_number(value: float | Decimal) -> int | float | Decimal:
     """The number, if it is finite and an integer has 64 bits at most."""
     if isinstance(value, int):
         fits = -(2**63) <= value < 2**63
+    elif isinstance(value, Decimal):
+        fits = value.is_finite() and abs(value.adjusted()) < 300  # math.isfinite() refuses a signaling NaN
     else:
-        fits = math.isfinite(value) and (isinstance(value, float) or abs(value.adjusted()) < 300)
+        fits = math.isfinite(value)
     if not fits:
         shown = f"An integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
         raise InvalidFilter(f"{shown} cannot be compared: numbers are finite, integers of 64 bits at most.")
