@@ -21,7 +21,7 @@ from confect_celery.errors import ArgumentsTooLarge, ConfectError, InvalidArgume
 from confect_celery.functions import FunctionRef, Registry
 from confect_celery.runtime.messages import ATTEMPT_HEADER, encode_call, renamed
 from confect_celery.runtime.parts import Parts
-from confect_celery.runtime.plain import CANCELED, CLAIMED
+from confect_celery.runtime.plain import CANCELED, claim_of
 from confect_celery.runtime.task import ConfectTask, attempt_of
 from confect_celery.store import Delivery, EncodedCall, OwnTransaction
 from confect_celery.timing import DateTime, Duration
@@ -159,8 +159,8 @@ class Capture:
         task = get_current_task()
         if task is None or task.request.id != id:
             return None
-        claimed: int | None = getattr(task.request, CLAIMED, None)
-        return claimed
+        claim = claim_of(task.request)
+        return None if claim is None else claim.attempt
 
     def _again(
         self, name: str, args: Any, kwargs: Any, due: DateTime, id: str, claimed: int, given: dict[str, Any]

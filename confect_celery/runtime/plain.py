@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from celery import Task, signals, states
@@ -22,18 +23,15 @@ from confect_celery.store import OwnTransaction, Pending, StateKind
 from confect_celery.timing import Duration
 from confect_celery.tracing import Run
 
-__all__ = ["CANCELED", "CLAIMED", "PlainTasks"]
+__all__ = ["CANCELED", "PlainTasks", "claim_of"]
 
 T = TypeVar("T")
 
-CLAIMED: Final = "confect_claimed_attempt"
-"""Set on the request of a task that runs in its row's name: the attempt that the claim gave it."""
+_CLAIM: Final = "confect_claim"
+"""Set on the request of a task that runs in its row's name."""
 
 CANCELED: Final = "confect_canceled"
 """Set on the request of a task that would retry, but whose row was canceled meanwhile."""
-
-_BEGAN: Final = "confect_began"
-"""Set on the same request: its row, and when it began."""
 
 _WHY_NOT: Final = {None: "missing", StateKind.CANCELED: "canceled", StateKind.IN_PROGRESS: "running",
                    StateKind.SUCCESS: "finished", StateKind.FAILED: "finished"}  # fmt: skip
@@ -42,6 +40,28 @@ _WRAPPED: Final = "_confect_before_start"
 _TRIES: Final = 10
 _GIVEN_BACK_FOR: Final = Duration.seconds(1)
 """How long a message rests that its task rejected to be delivered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row that a task has claimed: `attempt` is what the claim made of the row's, `began` by the monotonic clock."""
+
+    row: Pending
+    began: float
+    span: Run
+
+    @property
+    def attempt(self) -> int:
+        return self.row.attempt + 1
+
+
+def claim_of(request: Any) -> Claim | None:
+    """The claim of the task that runs with this request.
+
+    Celery makes each header of a message an attribute of its request: only an object of ours is a claim.
+    """
+    claim = getattr(request, _CLAIM, None)
+    return claim if isinstance(claim, Claim) else None
 
 
 class PlainTasks:
@@ -73,7 +93,7 @@ class PlainTasks:
 
     def _claim(self, task: Task[Any, Any], id: str) -> None:
         attempt = attempt_of(task.request)
-        if attempt < 0 or hasattr(task.request, CLAIMED):
+        if attempt < 0 or claim_of(task.request) is not None:
             return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
         rows, database = self._parts.store.rows, self._parts.store.database
         row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
@@ -84,7 +104,6 @@ class PlainTasks:
             if state is StateKind.CANCELED:
                 tell_revoked(task)
             raise Ignore("no claim")
-        setattr(task.request, CLAIMED, attempt + 1)
 
     def _refused(self, row: Pending | None, name: str) -> str | None:
         # The row is trusted, the message is not: it may come from anybody who can write to the broker.
@@ -101,15 +120,16 @@ class PlainTasks:
         if not self._apply(lambda t: store.rows.start(t.connection, row.id, row.attempt, lease_until)):
             return False
         span = Run(task.name, row.id, row.attempt, row.options)
-        setattr(task.request, _BEGAN, (row, time.monotonic(), span))
+        setattr(task.request, _CLAIM, Claim(row, time.monotonic(), span))
         store.events.claimed(row, row.due, now, row.options.get("queue"), first=not row.options.get("retries"))
         return True
 
     def _ended(self, task_id: str, task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
-        attempt = getattr(task.request, CLAIMED, None)
-        if attempt is None:
+        claim = claim_of(task.request)
+        if claim is None:
             return
-        getattr(task.request, _BEGAN)[2].end(retval if isinstance(retval, BaseException) else None)
+        attempt = claim.attempt
+        claim.span.end(retval if isinstance(retval, BaseException) else None)
         rows, now = self._parts.store.rows, self._parts.clock.now()
         requeue = state == states.REJECTED and getattr(retval, "requeue", False)
         if state == states.RETRY:  # the row was told before the retry's message was published
@@ -121,15 +141,14 @@ class PlainTasks:
         elif state in (states.FAILURE, states.REJECTED):
             described = failure.describe(retval if isinstance(retval, BaseException) else RuntimeError(repr(retval)))
             if self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described)):
-                self._told(task, "failed", described["tag"])
+                self._told(claim, "failed", described["tag"])
         elif state in (states.SUCCESS, states.IGNORED) and self._apply(
             lambda t: rows.succeed_running(t.connection, task_id, attempt, now)
         ):  # any other end is the main process's to tell, or the sweep's
-            self._told(task, "success")
+            self._told(claim, "success")
 
-    def _told(self, task: Any, state: str, tag: str | None = None) -> None:
-        row, began, _ = getattr(task.request, _BEGAN)
-        self._parts.store.events.finished(row, state, time.monotonic() - began, tag)
+    def _told(self, claim: Claim, state: str, tag: str | None = None) -> None:
+        self._parts.store.events.finished(claim.row, state, time.monotonic() - claim.began, tag)
 
     def _apply(self, work: Callable[[OwnTransaction], T]) -> T:
         return self._parts.store.database.retrying(work, tries=_TRIES)

@@ -165,3 +165,14 @@ def test_pickled_content_is_refused(shop: Rig, hostile: Hostile) -> None:
 
     assert not flag.exists() and list(shop.app.conf.accept_content) == ["json"]
     untouched(shop, id, "pickled")
+
+
+def test_a_message_cannot_say_that_it_has_claimed_a_row(shop: Rig, hostile: Hostile) -> None:
+    # Celery makes every header an attribute of the request, where the claim leaves its mark.
+    id = shop.scheduler.run_after(Duration.seconds(1), shop.shop.slow_act, shop.slow("held", 3))
+    shop.marked("held started")
+    hostile.task("plain.header", id, args=["x"], confect_claimed_attempt=1, confect_claim={"attempt": 1})
+    wait_for(lambda: f"plain.header[{id}] succeeded" in shop.workers[0].output(), what="the message to run")
+
+    assert shop.row(id).state.kind == "inProgress" and shop.marks("held ended") == []
+    assert shop.end(id).state.kind == "success" and shop.marks("held ended")

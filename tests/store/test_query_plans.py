@@ -10,6 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from confect_celery.store.query import Query
+from confect_celery.store.schema import scheduled_functions_table
+from confect_celery.store.statements import Statements
+from confect_celery.timing import DateTime, Duration
 from tests.store.query_tables import Tables, open_tables
 from tests.support.databases import Databases
 
@@ -94,3 +97,11 @@ def test_live_rows_come_from_the_partial_index_in_its_order(db: Tables, states: 
 def test_a_filter_by_args_is_served_by_an_index_on_them(db: Tables) -> None:
     jobs = db.table("_scheduled_functions")
     assert "ix_args" in plan(db, lambda: jobs.filter(lambda q: q.eq(q.field("args.user_id"), "u1")).count())
+
+
+def test_the_dispatchers_poll_takes_the_first_entry_of_the_index(db: Tables) -> None:
+    rows, now = Statements(scheduled_functions_table(sa.MetaData())), DateTime.now()
+
+    asked = plan(db, lambda: rows.oldest_due(db.connection, now=now, ahead=now + Duration.seconds(2)))
+    assert "next_at" in asked and "scheduled_functions" in asked and not sorts(asked), asked
+    assert "SCAN" not in asked and "Seq Scan" not in asked, asked
