@@ -129,6 +129,11 @@ class Worker(Process):
         argv += options or ("--pool", "prefork", "--concurrency", "2")
         super().__init__(argv, directory / f"{name}.log", {**os.environ, **env, "PYTHONPATH": str(ROOT)})
 
+    def respawn(self) -> None:
+        """Start again without waiting until it is ready, as a service manager would; what is left of it ends."""
+        self.end()
+        Process.start(self)
+
     def start(self) -> None:
         seen = self.output().count(" ready.")
         super().start()
