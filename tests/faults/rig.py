@@ -18,6 +18,14 @@ from tests.support.processes import Worker
 _numbers = itertools.count(1)
 
 
+class Dispatcher(Worker):
+    """`celery confect dispatch`, kept up as a worker is."""
+
+    def __init__(self, directory: Path, env: dict[str, str]) -> None:
+        super().__init__("tests.faults.shop", directory, env)
+        self.argv = [sys.executable, "-m", "celery", "-A", "tests.faults.shop", "confect", "dispatch"]
+
+
 class Rig:
     """`shop` is the module of the app, in this process; workers run it in theirs."""
 
@@ -55,6 +63,13 @@ class Rig:
         self.workers.append(worker)
         worker.start()
         return worker
+
+    def dispatcher(self) -> Dispatcher:
+        """A dispatcher that runs alone, started."""
+        dispatcher = Dispatcher(self.directory, self.env)
+        self.workers.append(dispatcher)
+        dispatcher.respawn()
+        return dispatcher
 
     def supervise(self) -> int:
         """Start again what ended, without waiting for it; how many."""
