@@ -35,6 +35,7 @@ from confect_celery.errors import (
     UnknownField,
     UnknownFunction,
     UnknownTable,
+    Unpublishable,
 )
 from confect_celery.functions import ActionRunner, FunctionRef, MutationRunner, QueryRunner
 from confect_celery.scheduler import Scheduler
@@ -102,4 +103,5 @@ __all__ = [
     "UnknownField",
     "UnknownFunction",
     "UnknownTable",
+    "Unpublishable",
 ]

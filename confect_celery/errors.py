@@ -8,6 +8,7 @@
     │   ├── DuplicateFunction         two functions under one name
     │   └── ServiceError              a parameter that no service can fill
     ├── UnknownFunction               no function of that name is registered
+    ├── Unpublishable                 no message can be made of a row
     ├── SchedulingError               refused at the call, before any row exists
     │   ├── NotSchedulable            public functions and queries are not scheduled
     │   ├── InvalidArguments          the arguments do not fit, or are not JSON
@@ -63,6 +64,7 @@ __all__ = [
     "UnknownField",
     "UnknownFunction",
     "UnknownTable",
+    "Unpublishable",
 ]
 
 
@@ -148,6 +150,14 @@ class UnknownFunction(ConfectError):
             f"No function {name!r} is registered.{_close(self.close)} "
             "Check the spelling, and that the module defining it is imported by the worker."
         )
+
+
+class Unpublishable(ConfectError):
+    """No message can be made of the row of `name`, now or ever; `reason` tells why. The row ends failed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"No message can be made of {name!r}: {reason}. Correct its options and schedule it again.")
 
 
 class SchedulingError(ConfectError):

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from confect_celery.errors import Unpublishable
+from confect_celery.functions import failure
 from confect_celery.runtime.loop import Loop
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
@@ -24,6 +26,9 @@ __all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
 
 _REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
 """How long a row rests after the broker refused its message."""
+
+_MOST_ODD_REFUSALS: Final = 5
+"""After so many that tell of the message rather than of the broker, a row is failed."""
 
 
 def pause(settings: Settings) -> Duration:
@@ -51,6 +56,7 @@ class Outbox(Loop):
         self._heap: list[tuple[int, int, Delivery]] = []
         self._order = itertools.count()
         self._lock = threading.Lock()
+        self._odd: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -80,15 +86,37 @@ class Outbox(Loop):
         return 0.0
 
     def publish(self, delivery: Delivery) -> bool:
-        """Publish now. When the broker refuses, give the row back to the table; it is tried again soon."""
+        """Publish now. When the broker refuses, give the row back to the table; it is tried again soon.
+
+        A row of which no message can be made fails: it would be tried again for ever.
+        """
         try:
             self._transport.publish(delivery)
+        except Unpublishable as error:
+            self._fail(delivery, error)
+            return False
         except Exception as error:
+            if isinstance(error, (TypeError, ValueError)):
+                # Of the message, most likely; but libraries raise such things in an outage as well.
+                self._odd[delivery.id] = self._odd.get(delivery.id, 0) + 1
+                if self._odd[delivery.id] >= _MOST_ODD_REFUSALS:
+                    self._fail(delivery, Unpublishable(delivery.name, f"{type(error).__name__}: {error}"))
+                    return False
             self._store.events.refused(delivery, error)
             self.give_back(delivery, max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER))
             return False
+        self._odd.pop(delivery.id, None)
         self._store.events.published(delivery, again=delivery.deliveries > 0)
         return True
+
+    def _fail(self, delivery: Delivery, error: Unpublishable) -> None:
+        self._store.events.refused(delivery, error)
+        self._odd.pop(delivery.id, None)
+        described, now = failure.describe(error), self._clock.now()
+        rows = self._store.rows
+        self._store.database.retrying(
+            lambda transaction: rows.fail_pending(transaction.connection, delivery.id, delivery.attempt, now, described)
+        )
 
     def give_back(self, delivery: Delivery, until: DateTime) -> None:
         """Give a row back to the table: dispatchers look at it again as of `until`."""

@@ -8,7 +8,9 @@ from typing import Any, Final
 from celery import Celery
 from celery.app.task import extract_exec_options  # type: ignore[attr-defined]  # the stubs forget it
 from celery.utils.quorum_queues import detect_quorum_queues
+from kombu.exceptions import EncodeError, SerializerNotInstalled
 
+from confect_celery.errors import Unpublishable
 from confect_celery.runtime.confirms import Confirms
 from confect_celery.runtime.messages import ATTEMPT_HEADER, RUNS_AS, decode, task_name
 from confect_celery.settings import Settings
@@ -45,11 +47,28 @@ class CeleryTransport:
             return not detect_quorum_queues(self._app, connection.transport.driver_type)[0]
 
     def publish(self, delivery: Delivery) -> None:
-        """Send the message; raises what kombu or the broker has against it, a queue that is not there included."""
+        """Send the message; raises what kombu or the broker has against it, a queue that is not there included.
+
+        Raises Unpublishable where no message can be made of the row, now or ever.
+        """
+        try:
+            name, message = self._message(delivery)
+        except Exception as error:
+            raise Unpublishable(delivery.name, f"{type(error).__name__}: {error}") from error
+        send = native_send(self._app)
+        with self._confirms.producer() as (producer, confirmed):
+            try:
+                send(name, producer=producer, **{**confirmed, **message})
+            except (EncodeError, SerializerNotInstalled) as error:
+                raise Unpublishable(delivery.name, f"{type(error).__name__}: {error}") from error
+
+    def _message(self, delivery: Delivery) -> tuple[str, dict[str, Any]]:
         plain = delivery.kind == "task"
         given = decode(dict(delivery.options)) if plain else dict(delivery.options)
         kwargs = decode(delivery.args) if plain else delivery.args
         positional: list[Any] = given.pop("args", [])
+        if not isinstance(kwargs, dict) or not isinstance(positional, list):
+            raise TypeError("its arguments are no JSON object, or those by position no list")
         name = task_name(delivery.name, given)
         task = self._app.tasks.get(name)
         shown = self._settings.show_args
@@ -78,9 +97,7 @@ class CeleryTransport:
             "ignore_result": True,
             "parent_id": given.get("parent_id") or delivery.parent_id,
         }
-        send = native_send(self._app)
-        with self._confirms.producer() as (producer, confirmed):
-            send(name, producer=producer, **{**confirmed, **options, **message})
+        return name, {**options, **message}
 
 
 def _own_options(task: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ what the caller took it for; more is a bug and raises. Times come in as argument
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,8 +32,13 @@ from confect_celery.timing import DateTime, Duration
 
 __all__ = ["Dead", "Pending", "Statements"]
 
+logger = logging.getLogger(__name__)
+
 _DOUBLINGS: Final = 6
 
+
+_RAW: Final = 4_000
+"""How many characters of an unreadable column are kept."""
 
 _AHEAD: Final = Duration.days(1)
 """No clock is so far ahead that ids of ours lie beyond."""
@@ -144,6 +150,10 @@ class Statements:
         )
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
+        # What cannot be read is kept in the error, as text, so that the row can be listed again.
+        condemned = {**done, "error": error, "args": {}, "options": {}}
+        self._condemn = self._transition("fail_pending", one, condemned)
+        self._raw = sa.select(sa.cast(c.args, sa.Text), sa.cast(c.options, sa.Text)).where(one)
         self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
         self._take_back = self._transition("hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0})
 
@@ -275,7 +285,12 @@ class Statements:
 
         A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
         """
-        rows = connection.execute(self._pick_due, {"now": now, "ahead": ahead, "batch": batch}).all()
+        bounds = {"now": now, "ahead": ahead, "batch": batch}
+        try:
+            rows: Sequence[Any] = connection.execute(self._pick_due, bounds).all()
+        except ValueError:  # one of them cannot be read: the others must not wait for it
+            ids = connection.scalars(self._pick_due.with_only_columns(self._c.id), bounds).all()
+            rows = [row for id in ids if (row := self._readable(connection, id, now)) is not None]
         if not rows:
             return []
         waits = {f"lost_at_{n}": ahead + redelivery * 2**n for n in range(_DOUBLINGS + 1)}
@@ -283,6 +298,19 @@ class Statements:
         if taken != len(rows):
             raise AssertionError(f"{len(rows)} rows were locked but {taken} changed")
         return [Delivery(*row) for row in rows]
+
+    def _readable(self, connection: sa.Connection, id: str, now: DateTime) -> Any:
+        """pending → failed where somebody wrote what is not JSON, or no time."""
+        try:
+            return connection.execute(sa.select(*self._delivery).where(self._c.id == id)).one()
+        except ValueError as unreadable:
+            args, options = connection.execute(self._raw, {"row": id}).one()
+            message = f"Its row cannot be read: {unreadable}. Somebody wrote it by hand."
+            data = {"args": str(args)[:_RAW], "options": str(options)[:_RAW]}
+            failure = {"tag": "Unreadable", "message": message, "data": data}
+            _one(connection.execute(self._condemn, {"row": id, "now": now, "failure": failure}))
+            logger.error("The row %s is failed: %s", id, message)
+            return None
 
     def take_back(self, connection: sa.Connection, id: str, attempt: int, due: DateTime) -> bool:
         """pending → pending, not handed over after all: the broker did not take the message."""

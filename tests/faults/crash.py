@@ -74,7 +74,7 @@ def _statement(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         for id in _ids(name, args, None):
             hit(f"{name} before", id)
         result = original(self, connection, *args, **kwargs)
-        if result is not False and result is not None or name == "insert":  # the transition happened
+        if (result is not False and result is not None) or name == "insert":  # the transition happened
             for id in _ids(name, args, result):
                 hit(f"{name} after", id)
                 getattr(_done, "list", []).append((name, id))

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from redis import Redis
-from sqlalchemy import make_url
 
 from confect_celery.testing.servers import RabbitServer, redis_server
 from tests.faults.proxy import Proxy
@@ -42,13 +42,13 @@ class Site:
         else:
             self.database = (PostgresServer if database == "postgresql" else MariadbServer)(open_directory())
             self.database.start()
-            name = "postgres" if database == "postgresql" else "test"
-            if name == "test":
+            name = "postgres" if database == "postgresql" else "faults"
+            if name == "faults":
                 _create_database(self.database.url(), name)
             self.database_url = self._behind_proxy("database", self.database.url(name))
 
     def _behind_proxy(self, name: str, url: str) -> str:
-        port = make_url(url).port
+        port = sa.make_url(url).port
         assert port is not None
         self._proxies[name] = Proxy(port)
         return url.replace(f":{port}/", f":{self._proxies[name].port}/")
@@ -139,7 +139,8 @@ class Site:
                 try:
                     file.write(b"\0" * 4096)
                 except OSError as error:
-                    assert error.errno == errno.ENOSPC
+                    if error.errno != errno.ENOSPC:
+                        raise
                     time.sleep(0.01)
         ballast.unlink()
 
@@ -162,8 +163,6 @@ def _children(pid: int) -> list[int]:
 
 
 def _create_database(url: str, name: str) -> None:
-    import sqlalchemy as sa
-
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
