@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from confect_celery.metrics import Events
 from confect_celery.store.dialects import Dialect, dialect_for
@@ -99,22 +99,32 @@ class JoinedTransaction:
         if _CALLBACKS not in self._session.info:
             self._session.info[_CALLBACKS] = []
             event.listen(self._session, "after_commit", _session_committed)
-            event.listen(self._session, "after_rollback", _session_rolled_back)
-        self._session.info[_CALLBACKS].append(callback)
+            event.listen(self._session, "after_soft_rollback", _session_rolled_back)
+        self._session.info[_CALLBACKS].append((callback, _savepoints(self._session)))
         return True
+
+
+def _savepoints(session: Session) -> list[SessionTransaction]:
+    """The savepoints that are open, the innermost first."""
+    found, inner = [], session.get_nested_transaction()
+    while inner is not None and inner.nested:
+        found.append(inner)
+        inner = inner.parent
+    return found
 
 
 def _session_committed(session: Session) -> None:
     # The event also fires when a savepoint is released; only the outermost commit makes the row visible to a worker.
     if not session.in_nested_transaction():
         callbacks, session.info[_CALLBACKS] = session.info[_CALLBACKS], []
-        _run(callbacks)
+        _run([callback for callback, _ in callbacks])
 
 
-def _session_rolled_back(session: Session) -> None:
-    # A savepoint that rolls back leaves its callbacks: a message without its row starts nothing.
-    if not session.in_nested_transaction():
-        session.info[_CALLBACKS] = []
+def _session_rolled_back(session: Session, ended: SessionTransaction) -> None:
+    # A savepoint takes along what was registered inside it, also by savepoints that were released into it: the message
+    # of a move that was undone would be for the attempt that the next move gives the row.
+    callbacks = session.info[_CALLBACKS] if ended.nested else []
+    session.info[_CALLBACKS] = [each for each in callbacks if ended not in each[1]]
 
 
 class Database:

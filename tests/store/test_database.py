@@ -134,6 +134,25 @@ def test_a_session_tells_of_its_commits_but_not_of_its_savepoints(database: Data
     assert seen == ["first"]
 
 
+def test_a_savepoint_of_a_session_takes_its_callbacks_with_it(database: Database) -> None:
+    seen: list[str] = []
+    with Session(database.engine) as session:
+
+        def note(what: str) -> None:
+            database.join(session).after_commit(lambda: seen.append(what))
+
+        note("outer")
+        with session.begin_nested() as undone:
+            note("undone")
+            with session.begin_nested():
+                note("released into what is undone")
+            undone.rollback()
+        with session.begin_nested():
+            note("released")
+        session.commit()
+    assert seen == ["outer", "released"]
+
+
 def test_a_bare_connection_cannot_tell(database: Database) -> None:
     with database.engine.connect() as connection:
         assert database.join(connection).after_commit(lambda: None) is False

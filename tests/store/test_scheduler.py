@@ -292,6 +292,23 @@ def test_using_a_transaction_of_the_callers(shop: Harness, mark: Any, marks: Lab
     assert [row.args["label"] for row in shop.scheduled()] == ["committed"]
 
 
+def test_a_move_that_is_undone_with_its_savepoint_publishes_nothing(shop: Harness, mark: Any) -> None:
+    """Its message would be for the attempt that the next, real move gives the row, and so start it before its time."""
+    confect, published = shop.confect, []
+    id = confect.scheduler.run_after(HOUR, mark, {"label": "x"})
+    with (
+        confect.redirected(publish=published.append),
+        Session(confect.store.database.engine) as session,
+    ):
+        scheduler = confect.scheduler.using(session)
+        with session.begin_nested() as savepoint:
+            assert scheduler.reschedule(id, Duration.seconds(1)) is True
+            savepoint.rollback()
+        assert scheduler.reschedule(id, HOUR * 2) is True
+        session.commit()
+    assert published == []
+
+
 def test_using_a_drivers_own_connection(shop: Harness, mark: Any, marks: Labels) -> None:
     confect, engine = shop.confect, shop.confect.store.database.engine
     raw = engine.raw_connection()
