@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-shops test-long faults check format bench servers clean
+.PHONY: demo test test-shops test-long test-faults faults check format bench servers clean
 
 # uv installs in a second what takes pip twenty; pip does where uv has no wheel.
 $(STAMP): pyproject.toml
@@ -31,7 +31,11 @@ test-shops: $(STAMP)
 # Flower, beat, deploy/, Django with real workers: twenty minutes.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
-		tests/deploy tests/contrib/test_django_worker.py tests/faults
+		tests/deploy tests/contrib/test_django_worker.py
+
+# Kill -9 at every seam, poison, backlogs, small campaigns: seven minutes.
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest tests/faults
 
 # A stream of jobs for five minutes while workers, broker, database and connections break; docs/faults.md.
 faults: $(STAMP)
