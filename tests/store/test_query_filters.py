@@ -221,3 +221,12 @@ def test_a_trailing_blank_counts_under_a_binary_collation_too(db: Tables) -> Non
     for _ in range(3):
         assert db.who(lambda q: q.eq(q.field("name"), "a")) == []
         assert db.who(lambda q: q.eq(q.field("name"), "a ")) == [3]
+
+
+def test_a_column_in_another_character_set_is_compared_all_the_same(db: Tables) -> None:
+    """MariaDB made `nick` in latin1, which cannot spell this."""
+    db.people({"nick": "a"}, {"nick": None})
+    text = "\U0001f600"
+    assert db.who(lambda q: q.eq(q.field("nick"), text)) == []
+    assert db.who(lambda q: q.in_(q.field("nick"), [text, "a"])) == [0]
+    assert db.who(lambda q: q.or_(q.lt(q.field("nick"), text), q.gt(q.field("nick"), text))) == [0]

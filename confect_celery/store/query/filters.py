@@ -19,7 +19,7 @@ from confect_celery.store.query.fields import Field, FieldPath, Resolver
 from confect_celery.store.query.json_place import JsonPlace, json_place, scalar
 from confect_celery.store.query.kinds import Kind, kind_of
 from confect_celery.store.query.patterns import column_matches, matches
-from confect_celery.store.query.values import equals, operand
+from confect_celery.store.query.values import comparable, equals, operand
 
 __all__ = ["Condition", "Filter"]
 
@@ -192,7 +192,7 @@ class Filter:
         if kind_of(field.column.type) in _UNORDERED:
             raise InvalidFilter(f"{field.column.key!r} has no order to compare by.")
         bound = operand(value, field.column, self._dialect)
-        return Condition(compare(field.column, bound), frozenset((field.column,)))
+        return Condition(compare(comparable(field.column, value, self._dialect), bound), frozenset((field.column,)))
 
 
 def _one_of(expression: sa.ColumnElement[Any], values: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:

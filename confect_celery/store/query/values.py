@@ -22,6 +22,7 @@ from confect_celery.timing import DateTime, Duration
 
 __all__ = [
     "by_bytes",
+    "comparable",
     "declared_collation",
     "equals",
     "from_column",
@@ -72,9 +73,17 @@ def equals(column: sa.Column[Any], values: Sequence[Any], dialect: str) -> sa.Co
     if dialect in ("mysql", "mariadb") and kind_of(column.type) is Kind.TEXT and _is_exact(column):
         # Their default collations ignore case and trailing blanks, binary ones the blanks. The first condition lets an
         # index serve.
-        exact = [sa.cast(each, sa.BINARY()) for each in operands]
-        return sa.and_(equal, by_bytes(column).in_(exact))
+        exact = by_bytes(column).in_([sa.cast(each, sa.BINARY()) for each in operands])
+        return sa.and_(equal, exact) if all(comparable(column, value, dialect) is column for value in values) else exact
     return equal
+
+
+def comparable(column: sa.Column[Any], value: Any, dialect: str) -> sa.ColumnElement[Any]:
+    """The column, so that it can be compared with `value`: one in latin1, as the server may have made it, cannot be
+    with a text that latin1 does not spell."""
+    if dialect in ("mysql", "mariadb") and isinstance(value, str) and not value.isascii():
+        return column if declared_collation(column) else sa.cast(column, _UTF8)
+    return column
 
 
 def _is_exact(column: sa.Column[Any]) -> bool:
