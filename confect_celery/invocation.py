@@ -95,14 +95,14 @@ class Invocations:
         database = self._database
         return Scheduler(
             self._desk,
-            lambda work: database.retrying(work, guarded=False),
+            lambda work, *, guarded=False, single=False: database.retrying(work, guarded=guarded, single=single),
             parent,
             _reading=database.reading,
         )
 
     def scheduler_in(self, transaction: OwnTransaction) -> Scheduler:
         """A scheduler that works in this transaction."""
-        return Scheduler(self._desk, lambda work: work(transaction))
+        return Scheduler(self._desk, lambda work, **_: work(transaction))
 
     def here(self) -> Scheduler:
         """The scheduler of the mutation that runs in this thread, or else one whose every call commits at once."""
@@ -166,7 +166,7 @@ class Invocations:
             with transaction.savepoint():
                 return self._in_transaction(*prepared, transaction, budget, parent=parent, itself=itself)
 
-        scheduler = Scheduler(self._desk, lambda work: work(transaction), parent, itself, budget)
+        scheduler = Scheduler(self._desk, lambda work, **_: work(transaction), parent, itself, budget)
         with ExitStack() as stack:
             scope: Scope = {
                 DatabaseReader: lambda: DatabaseReader(connection, self._desk.store.catalog),

@@ -41,6 +41,12 @@ __all__ = ["MOST_SCHEDULED_BY_ONE_MUTATION", "Budget", "Desk", "Scheduler"]
 
 MOST_SCHEDULED_BY_ONE_MUTATION: Final = 1000
 
+_FEW: Final = 20
+"""The most rows of one call whose messages the scheduling process publishes itself."""
+
+_MANY: Final = 1000
+"""The most rows of one call that monitors are told of; of more they hear when the messages go out."""
+
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 P = ParamSpec("P")
@@ -57,8 +63,9 @@ Job = tuple[
 class Run(Protocol):
     """Does work in a transaction: one of its own, or the caller's."""
 
-    def __call__(self, work: Callable[[Transaction], T], /) -> T:
-        """Give back what `work` gives back."""
+    def __call__(self, work: Callable[[Transaction], T], /, *, guarded: bool = False, single: bool = False) -> T:
+        """Give back what `work` gives back. What `guarded` and `single` promise, `Database.retrying` tells; a caller's
+        transaction does not mind."""
         ...
 
 
@@ -125,7 +132,7 @@ class Scheduler:
         published right after the commit; on a bare connection a dispatcher finds it within `confect_poll_interval`.
         """
         database = self._desk.store.database
-        return replace(self, _run=lambda work: work(database.join(bind)), _reading=None)
+        return replace(self, _run=lambda work, **_: work(database.join(bind)), _reading=None)
 
     @property
     def aio(self) -> AsyncScheduler:
@@ -211,7 +218,7 @@ class Scheduler:
                 transaction.after_commit(lambda: self._desk.announcer.canceled([id]))
             return done
 
-        return self._run(cancel)
+        return self._run(cancel, guarded=True, single=True)
 
     def reschedule(self, id: str, when: Delay | When) -> bool:
         """Move a pending function to another time, counted from now or absolute, within the same bounds.
@@ -318,51 +325,88 @@ class Scheduler:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
-        rows = [self._row(when, function, args, now) for when, function, args in jobs]
+        rows = self._rows(jobs, now)
         if not rows:
             return []
-        self._run(lambda transaction: self._write(transaction, rows, now))
+        tries = 0
+
+        def write(transaction: Transaction) -> None:
+            nonlocal tries
+            tries += 1
+            # Where a connection broke during the commit, the rows stand already, or none does.
+            there = tries > 1 and self._desk.store.rows.state(transaction.connection, rows[0].id) is not None
+            self._write(transaction, rows, now, there=there)
+
+        self._run(write, guarded=True, single=len(rows) == 1)
         return [row.id for row in rows]
 
-    def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime) -> None:
-        near = [row for row in rows if self._is_near(row.due, now)]
+    def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, there: bool = False) -> None:
+        # Many at once are the dispatchers' to publish, who send them together; one that is nearly due goes out at once.
+        near = [row for row in rows if self._is_near(row.due, now)] if len(rows) <= _FEW else []
         born = self._born(transaction)
         lost_at = None
-        if born is StateKind.PENDING:  # told first, so that monitors have it pending before a worker has it
+        if born is StateKind.PENDING and len(rows) <= _MANY:
+            # Told first, so that monitors have it pending before a worker has it.
             transaction.after_commit(lambda: self._desk.announcer.pending(map(_delivery, rows)))
         if near and born is StateKind.PENDING:
             lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
         delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
-        self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
+        if not there:
+            self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
         self._desk.store.events.scheduled(transaction, rows, canceled=born.terminal)
 
-    def _row(self, when: Duration | DateTime, function: Any, args: Any, now: DateTime) -> NewRow:
-        scheduled, due = self._aim(when, now)
-        call = self._call(function, args)
-        options = traced(call.options, later=not self._is_near(due, now))
-        return NewRow(new_id(now), call.name, call.kind, call.args, scheduled, now, due, options, self._parent)
+    def _rows(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]], now: DateTime) -> list[NewRow]:
+        # What jobs share is worked out once: the time, and all of the function but its arguments.
+        aims: dict[int, tuple[DateTime, DateTime]] = {}
+        traces: dict[tuple[int, bool], Mapping[str, Any]] = {}
+        callees: dict[int, Callable[[Any], EncodedCall]] = {}
+        rows = []
+        for when, function, args in jobs:
+            aim = aims.get(id(when))
+            if aim is None:
+                aim = aims[id(when)] = self._aim(when, now)
+            callee = callees.get(id(function))
+            if callee is None:
+                callee = callees[id(function)] = self._callee(function)
+            call = callee(args)
+            scheduled, due = aim
+            later = not self._is_near(due, now)
+            options = traces.get((id(function), later))
+            if options is None:
+                options = traced(call.options, later=later)
+                if call.kind != "task":
+                    traces[id(function), later] = options
+            own = new_id(now)
+            rows.append(NewRow(own, call.name, call.kind, call.args, scheduled, now, due, options, self._parent))
+        return rows
 
     def _aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
         shortest, longest = self._desk.settings.min_delay, self._desk.settings.max_delay
         if isinstance(when, Duration):
             if not shortest <= when <= longest:
                 raise DelayOutOfRange(str(when), str(shortest), str(longest))
-            return now + when, now + when
+            due = now + when
+            return due, due
         if abs(when - now) > longest:
             raise DelayOutOfRange(str(when - now), str(-longest), str(longest))
         return when, max(when, now + shortest)
 
     def _call(self, function: Any, args: Any) -> EncodedCall:
+        return self._callee(function)(args)
+
+    def _callee(self, function: Any) -> Callable[[Any], EncodedCall]:
+        """What encodes calls of the function; whatever its arguments, their options are one object."""
         if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
-            return self._desk.plain(function, args)
+            return lambda args: self._desk.plain(function, args)
         ref = self._desk.registry.resolve(function)
-        if ref.visibility != "internal" or ref.kind == "query":
-            alternative = f"Make it an internal mutation or action: @….internal_{ref.kind.replace('query', 'action')}."
-            reason = "a query only reads" if ref.kind == "query" else "it is public"
+        kind = ref.kind
+        if ref.visibility != "internal" or kind == "query":
+            alternative = f"Make it an internal mutation or action: @….internal_{kind.replace('query', 'action')}."
+            reason = "a query only reads" if kind == "query" else "it is public"
             raise NotSchedulable(ref.name, reason, alternative)
         options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
         given = {name: value for name, value in options.items() if value is not None}
-        return EncodedCall(ref.name, ref.kind, codec.encode(ref, args), given)
+        return lambda args: EncodedCall(ref.name, kind, codec.encode(ref, args), given)
 
     def _born(self, transaction: Transaction) -> StateKind:
         # What a canceled action still schedules is born canceled, as on Convex: it keeps its id and never runs.

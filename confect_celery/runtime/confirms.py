@@ -27,7 +27,7 @@ class Confirms:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._pool: tuple[int, pools.ProducerPool] | None = None
+        self._pool: tuple[int, pools.ProducerPool | None] | None = None
         self._returned = threading.local()
 
     @contextmanager
@@ -57,14 +57,17 @@ class Confirms:
 
     def _confirming_pool(self) -> pools.ProducerPool | None:
         """None where the broker knows no confirmations, or the shop does without."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = (os.getpid(), self._make_pool())
+        return self._pool[1]
+
+    def _make_pool(self) -> pools.ProducerPool | None:
         given = dict(self._app.conf.broker_transport_options or {})
         if not given.get("confirm_publish", True):
             return None
-        if self._pool is None or self._pool[0] != os.getpid():
-            connection = self._app.connection_for_write(transport_options={**given, "confirm_publish": True})
-            if not type(connection.transport).__module__.startswith("kombu.transport.pyamqp"):
-                return None
-            pool = pools.producers[connection]
-            pool.limit = self._app.pool.limit
-            self._pool = (os.getpid(), pool)
-        return self._pool[1]
+        connection = self._app.connection_for_write(transport_options={**given, "confirm_publish": True})
+        if not type(connection.transport).__module__.startswith("kombu.transport.pyamqp"):
+            return None
+        pool: pools.ProducerPool = pools.producers[connection]
+        pool.limit = self._app.pool.limit
+        return pool

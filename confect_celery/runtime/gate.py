@@ -16,7 +16,7 @@ from confect_celery.functions import FunctionRef, Registry, codec, failure
 from confect_celery.runtime.punctual import wait_until
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
-from confect_celery.timing import Clock, Duration
+from confect_celery.timing import Clock, DateTime, Duration
 
 __all__ = ["Dropped", "Failed", "Gate", "Invoker", "Outcome", "Postponed", "Succeeded"]
 
@@ -74,6 +74,27 @@ class _NotOurs(Exception):
     """The row is not pending at the message's attempt, or ceased to be while the mutation ran."""
 
 
+class _Misnamed(Exception):
+    """The message bears the name of another function."""
+
+
+class _Early(Exception):
+    """The row's time has not come."""
+
+    def __init__(self, until: DateTime) -> None:
+        self.until = until
+
+
+@dataclass(slots=True)
+class _MutationRun:
+    """What is known of a mutation's run, over all its tries."""
+
+    row: Pending | None = None
+    ref: FunctionRef[Any, Any] | None = None
+    began: float | None = None
+    span: tracing.Run | None = None
+
+
 class Gate:
     """Runs rows. It never raises for what a function does: what came of it is the outcome."""
 
@@ -96,53 +117,86 @@ class Gate:
         return outcome
 
     def _run(self, id: str, attempt: int, name: str | None) -> Outcome:
+        if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
+            return self._run_mutation(id, attempt, name)  # which reads its row inside its transaction
         database = self._store.database
         row = database.reading(lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES)
         if row is None:
             return self._why_not(id, attempt)
-        if name is not None and row.name != name:
-            return Dropped("misnamed")
-        if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
-            return Dropped("early")
-        try:
-            ref = self._registry.get(row.name)
-            args = codec.decode(ref, row.args)
-        except (UnknownFunction, InvalidArguments) as error:
-            return self._fail_pending(row, error)
-        span = tracing.Run(row.name, row.id, row.attempt, row.options)
-        failed: Exception | None = None
-        try:
-            outcome = (self._run_mutation if ref.kind == "mutation" else self._run_action)(row, ref, args)
-            failed = outcome.error if isinstance(outcome, Failed) else None
-        finally:
-            span.end(failed)
-        return outcome
+        if name is None and row.kind == "mutation":
+            return self._run_mutation(id, attempt, row.name)
+        return self.run_loaded(row, name)
 
-    def _run_mutation(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
+    def _run_mutation(self, id: str, attempt: int, name: str) -> Outcome:
         rows, database = self._store.rows, self._store.database
-
-        began: float | None = None
+        run = _MutationRun()
 
         def work(transaction: OwnTransaction) -> Any:
-            nonlocal began
             connection = transaction.connection
-            # Under the lock once more: a duplicate may have run it to its end since we looked.
-            if not database.dialect.try_lock(connection, row.id) or not rows.load(connection, row.id, row.attempt):
+            row = run.row = rows.load_locked(connection, id, attempt)
+            if row is None:
                 raise _NotOurs
-            began = began or self._begin(row)
+            if row.name != name:
+                raise _Misnamed
+            if row.scheduled_time > self._clock.now():
+                raise _Early(row.scheduled_time)
+            ref, args = self._understand(row)
+            run.ref = ref
+            if run.began is None:
+                run.began = self._begin(row)
+                run.span = tracing.Run(row.name, row.id, row.attempt, row.options)
             result = self._invoker.call_mutation(ref, args, transaction, row.id)
             if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):
                 raise _NotOurs
             return result
 
+        while True:
+            failed: Exception | None = None
+            try:
+                result = database.retrying(work, tries=_TRIES)
+                assert run.row is not None
+                return self._told(run.row, Succeeded(result), run.began)
+            except _Misnamed:
+                return Dropped("misnamed")
+            except _Early as early:  # no transaction stays open while we wait
+                if not wait_until(early.until, self._clock, self._settings.horizon):
+                    return Dropped("early")
+                continue
+            except _NotOurs:
+                return self._why_not(id, attempt)
+            except Exception as error:
+                if run.row is None:
+                    raise
+                failed = error
+                if database.dialect.is_transient(error):
+                    return self._postpone(run.row, error)
+                return self._fail_pending(run.row, error, run.ref, run.began)
+            finally:
+                if run.span is not None:
+                    run.span.end(failed)
+
+    def _understand(self, row: Pending) -> tuple[FunctionRef[Any, Any], Any]:
+        ref = self._registry.get(row.name)
+        return ref, codec.decode(ref, row.args)
+
+    def run_loaded(self, row: Pending, name: str | None) -> Outcome:
+        """Run the action of a row that was read a moment ago."""
+        if name is not None and row.name != name:
+            return Dropped("misnamed")
+        if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
+            return Dropped("early")
         try:
-            return self._told(row, Succeeded(database.retrying(work, tries=_TRIES)), began)
-        except _NotOurs:
-            return self._why_not(row.id, row.attempt)
-        except Exception as error:
-            if database.dialect.is_transient(error):
-                return self._postpone(row, error)
-            return self._fail_pending(row, error, ref, began)
+            ref, args = self._understand(row)
+        except (UnknownFunction, InvalidArguments) as error:
+            return self._fail_pending(row, error)
+        span = tracing.Run(row.name, row.id, row.attempt, row.options)
+        failed: Exception | None = None
+        try:
+            outcome = self._run_action(row, ref, args)
+            failed = outcome.error if isinstance(outcome, Failed) else None
+        finally:
+            span.end(failed)
+        return outcome
 
     def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
         rows, attempt = self._store.rows, row.attempt + 1
@@ -151,7 +205,7 @@ class Gate:
             lease_until = self._clock.now() + self._settings.redelivery
             return rows.start(transaction.connection, row.id, row.attempt, lease_until)
 
-        if not self._store.database.retrying(claim, tries=_TRIES):
+        if not self._store.database.retrying(claim, single=True, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
         began = self._begin(row)
         try:
@@ -168,7 +222,7 @@ class Gate:
             def finish(transaction: OwnTransaction) -> bool:
                 return rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())
 
-        if not self._store.database.retrying(finish, tries=_TRIES):
+        if not self._store.database.retrying(finish, single=True, tries=_TRIES):
             return self._why_not(row.id, attempt)
         return self._told(row, outcome, began)
 
@@ -193,7 +247,7 @@ class Gate:
             now = self._clock.now()
             return self._store.rows.fail_pending(transaction.connection, row.id, row.attempt, now, described)
 
-        if not self._store.database.retrying(fail, tries=_TRIES):
+        if not self._store.database.retrying(fail, single=True, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
         return self._told(row, Failed(error), began)
 
@@ -202,7 +256,7 @@ class Gate:
             until = self._clock.now() + _POSTPONED_FOR
             return self._store.rows.postpone(transaction.connection, row.id, row.attempt, until)
 
-        if not self._store.database.retrying(postpone, tries=_TRIES):
+        if not self._store.database.retrying(postpone, single=True, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
         self._store.events.retried(row.id, row.name, "database")
         return Postponed(error)

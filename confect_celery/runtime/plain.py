@@ -151,4 +151,4 @@ class PlainTasks:
         self._parts.store.events.finished(claim.row, state, time.monotonic() - claim.began, tag)
 
     def _apply(self, work: Callable[[OwnTransaction], T]) -> T:
-        return self._parts.store.database.retrying(work, tries=_TRIES)
+        return self._parts.store.database.retrying(work, single=True, tries=_TRIES)

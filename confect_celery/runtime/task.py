@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -57,6 +58,13 @@ class TellsEnds:
     id: str
     task: Any
     request_dict: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """A message whose eta is past goes to the pool at once: Celery would put even that on its timer."""
+        super().__init__(*args, **kwargs)
+        eta: dt.datetime | None = getattr(self, "_eta", None)
+        if eta is not None and eta.tzinfo is not None and eta <= dt.datetime.now(dt.UTC):
+            self._eta = None
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child: no code of the function's could record it."""

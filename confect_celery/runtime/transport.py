@@ -80,7 +80,7 @@ class CeleryTransport:
             "kwargs": kwargs if plain else {},
             "task_id": delivery.id,
             "task_type": task,
-            # In the header only: given as an argument it makes Celery delay the message itself on quorum queues.
+            # The eta in the header only: given as an argument it makes Celery delay the message itself on quorum queues.
             "headers": {
                 **(given.get("headers") or {}),
                 "ignore_result": bool(

@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from confect_celery.store.dialects.base import Dialect, lock_number
 from confect_celery.store.ids import first_id_at
 from confect_celery.store.query.system import SystemTable
 from confect_celery.store.row import (
@@ -76,8 +77,9 @@ class Pending:
 class Statements:
     """The statements, built once for one table; each method runs one of them on the caller's connection."""
 
-    def __init__(self, table: sa.Table) -> None:
+    def __init__(self, table: sa.Table, dialect: Dialect) -> None:
         self.table = table
+        self._dialect = dialect
         self.system = SystemTable(table)
         c = self._c = table.c
         self._insert = sa.insert(table)
@@ -87,6 +89,7 @@ class Statements:
         self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
         self._load = sa.select(*self._pending).where(one, attempt, _is(c.state, StateKind.PENDING))
+        self._load_locked = self._load.add_columns(dialect.lock)
         self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
             picked,
@@ -187,6 +190,20 @@ class Statements:
         row = connection.execute(self._load, {"row": id, "at_attempt": attempt}).one_or_none()
         return None if row is None else Pending(*row)
 
+    def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
+        """The same, its advisory lock taken for the rest of the transaction; None also where somebody else has it.
+
+        What the lock's last owner has committed meanwhile is not seen: the transition at the end will tell.
+        """
+        row = connection.execute(
+            self._load_locked, {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
+        ).one_or_none()
+        if row is None:
+            return None
+        self._dialect.note_lock(connection)
+        *pending, locked = row
+        return Pending(*pending) if locked else None
+
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
         found = connection.execute(self._state, {"row": id}).scalar_one_or_none()
@@ -221,29 +238,30 @@ class Statements:
         """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
         commit, with the time at which their message counts as lost."""
         terminal = born.terminal
-        connection.execute(
-            self._insert,
-            [
-                {
-                    "id": row.id,
-                    "name": row.name,
-                    "kind": row.kind,
-                    "args": row.args,
-                    "scheduled_time": row.scheduled_time,
-                    "creation_time": row.creation_time,
-                    "completed_time": row.creation_time if terminal else None,
-                    "state": born.value,
-                    "error": None,
-                    "next_at": None if terminal else delivered_until.get(row.id, row.due),
-                    "attempt": 0,
-                    "deliveries": int(row.id in delivered_until),
-                    "losses": 0,
-                    "options": dict(row.options),
-                    "parent_id": row.parent_id,
-                }
-                for row in rows
-            ],
-        )
+        values = [
+            {
+                "id": row.id,
+                "name": row.name,
+                "kind": row.kind,
+                "args": row.args,
+                "scheduled_time": row.scheduled_time,
+                "creation_time": row.creation_time,
+                "completed_time": row.creation_time if terminal else None,
+                "state": born.value,
+                "error": None,
+                "next_at": None if terminal else delivered_until.get(row.id, row.due),
+                "attempt": 0,
+                "deliveries": int(row.id in delivered_until),
+                "losses": 0,
+                "options": row.options,
+                "parent_id": row.parent_id,
+            }
+            for row in rows
+        ]
+        if len(values) == 1:
+            connection.execute(self._insert, values[0])
+        else:
+            self._dialect.insert_many(connection, self._insert, values)
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""

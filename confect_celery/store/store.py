@@ -38,7 +38,7 @@ class Store:
         metadata, within = sa.MetaData(), namespace if on_postgresql else None
         prefix = f"{namespace}_" if namespace and not on_postgresql else ""
         self.table = scheduled_functions_table(metadata, schema=within, prefix=prefix)
-        self.rows = Statements(self.table)
+        self.rows = Statements(self.table, self.database.dialect)
         self.crons = CronStatements(crons_table(metadata, schema=within, prefix=prefix))
         self.catalog = Catalog(self.database.tables if schema is None else schema, self.rows.system)
         if self.database.dialect.creates_itself:

@@ -31,6 +31,8 @@ the later one of a skipped time, the earlier one of a repeated time. `reject` ra
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICRO: Final = dt.timedelta(microseconds=1)
+_FIRST: Final = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MICRO
+_LAST: Final = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICRO
 _OFFSET: Final = re.compile(r"[+-]\d\d[\d:.]*", re.ASCII)
 _SUFFIXED: Final = re.compile(r"(.+)\[([^\[\]]+)\]")
 
@@ -80,6 +82,8 @@ class DateTime(Micros):
         made = object.__new__(cls)
         object.__setattr__(made, "_micros", micros)
         object.__setattr__(made, "_zone", zone)
+        if zone == "UTC" and _FIRST <= micros <= _LAST:
+            return made
         try:
             made.to_datetime()
         except OverflowError:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from confect_celery.store.dialects import dialect_for
 from confect_celery.store.query import Query
 from confect_celery.store.schema import scheduled_functions_table
 from confect_celery.store.statements import Statements
@@ -100,7 +101,8 @@ def test_a_filter_by_args_is_served_by_an_index_on_them(db: Tables) -> None:
 
 
 def test_the_dispatchers_poll_takes_the_first_entry_of_the_index(db: Tables) -> None:
-    rows, now = Statements(scheduled_functions_table(sa.MetaData())), DateTime.now()
+    dialect = dialect_for(sa.make_url("sqlite://"))
+    rows, now = Statements(scheduled_functions_table(sa.MetaData()), dialect), DateTime.now()
 
     asked = plan(db, lambda: rows.oldest_due(db.connection, now=now, ahead=now + Duration.seconds(2)))
     assert "next_at" in asked and "scheduled_functions" in asked and not sorts(asked), asked

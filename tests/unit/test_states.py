@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from confect_celery.store import TRANSITIONS, StateKind
+from confect_celery.store.dialects import dialect_for
 from confect_celery.store.schema import scheduled_functions_table
 from confect_celery.store.statements import Statements
 from tests.support.processes import ROOT
@@ -33,7 +34,8 @@ def test_terminal_states_are_never_left() -> None:
     assert {kind.value for kind in StateKind if kind.terminal} == {"success", "failed", "canceled"}
 
 
-SQL = [(name, text) for name, text in vars(Statements(scheduled_functions_table(sa.MetaData()))).items()]
+STATEMENTS = Statements(scheduled_functions_table(sa.MetaData()), dialect_for(sa.make_url("sqlite://")))
+SQL = list(vars(STATEMENTS).items())
 
 
 @pytest.mark.parametrize(("name", "statement"), [(n, s) for n, s in SQL if isinstance(s, sa.Update)])

@@ -104,7 +104,9 @@ class DjangoDatabase(Database):
         with self._borrowed() as connection:
             yield connection
 
-    def retrying(self, work: Callable[[OwnTransaction], T], *, guarded: bool = True, tries: int = _TRIES) -> T:
+    def retrying(
+        self, work: Callable[[OwnTransaction], T], *, guarded: bool = True, single: bool = False, tries: int = _TRIES
+    ) -> T:
         """As ever; but inside the caller's transaction once, since only the caller can begin that again."""
         if any(not block._from_testcase for block in self.django.atomic_blocks):
             with self.transaction() as joined:

@@ -41,9 +41,14 @@ class DjangoDialect(Dialect):
             options["use_native_hstore"] = False  # looking for it would set up Django's connection
         return sa.create_engine(self.url, **options)
 
-    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+    @property
+    def lock(self) -> sa.ColumnElement[bool]:
         """As on this database without Django."""
-        return self._inner.try_lock(connection, id)
+        return self._inner.lock
+
+    def note_lock(self, connection: sa.Connection) -> None:
+        """As on this database without Django."""
+        self._inner.note_lock(connection)
 
     def release(self, connection: sa.Connection) -> None:
         """As on this database without Django."""

@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect, lock_number
+from confect_celery.store.dialects.base import Dialect
 
 __all__ = ["MysqlDialect"]
 
@@ -35,14 +35,15 @@ class MysqlDialect(Dialect):
             connect_args={"init_command": "SET time_zone = '+00:00'", "charset": "utf8mb4"},
         )
 
-    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+    @property
+    def lock(self) -> sa.ColumnElement[bool]:
         """`GET_LOCK` without waiting. It is the session's: `release` gives it back, and so does a dead connection."""
-        locked: bool = (
-            connection.execute(sa.select(sa.func.get_lock(f"confect:{lock_number(id)}", 0))).scalar_one() == 1
-        )
-        if locked:
-            connection.info[_LOCKED] = True
-        return locked
+        name = sa.func.concat("confect:", sa.bindparam("lock", type_=sa.BigInteger))
+        return sa.func.get_lock(name, 0, type_=sa.Integer) == 1
+
+    def note_lock(self, connection: sa.Connection) -> None:
+        """There is something to give back."""
+        connection.info[_LOCKED] = True
 
     def release(self, connection: sa.Connection) -> None:
         """Give back the locks of the transaction that has ended."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect, lock_number
+from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
 
 __all__ = ["PostgresqlDialect"]
 
@@ -31,11 +31,25 @@ class PostgresqlDialect(Dialect):
         """An engine on psycopg 3."""
         return sa.create_engine(self.url)
 
-    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+    @property
+    def lock(self) -> sa.ColumnElement[bool]:
         """`pg_try_advisory_xact_lock`."""
-        lock = sa.func.pg_try_advisory_xact_lock(lock_number(id))
-        locked: bool = connection.execute(sa.select(lock)).scalar_one()
-        return locked
+        return sa.func.pg_try_advisory_xact_lock(sa.bindparam("lock", type_=sa.BigInteger), type_=sa.Boolean)
+
+    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
+        """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
+        raw: Any = connection.connection.driver_connection
+        if not any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__):
+            insert_many(connection, insert, rows)
+            return
+        table = insert.table
+        quoted = connection.dialect.identifier_preparer
+        names, into = ", ".join(map(quoted.format_column, table.columns)), quoted.format_table(table)
+        if not connection.in_transaction():
+            connection.begin()
+        with raw.cursor() as cursor, cursor.copy(f"COPY {into} ({names}) FROM STDIN") as copy:
+            for values in bound_rows(connection.dialect, table, rows):
+                copy.write_row(values)
 
     def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
         """A SQLAlchemy face on the open transaction of a psycopg connection, which stays the caller's in every way."""

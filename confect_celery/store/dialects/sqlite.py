@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.base import Dialect, Rows, bound_rows
 
 __all__ = ["SqliteDialect"]
 
@@ -57,9 +57,15 @@ class SqliteDialect(Dialect):
         """No BEGIN: SQLite then commits each statement by itself."""
         return connection.execution_options(confect_begin=None)
 
-    def try_lock(self, connection: sa.Connection, id: str) -> bool:
+    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
+        """`executemany` of the driver."""
+        text = str(insert.values(dict(rows[0])).compile(dialect=connection.dialect))
+        connection.exec_driver_sql(text, bound_rows(connection.dialect, insert.table, rows))
+
+    @property
+    def lock(self) -> sa.ColumnElement[bool]:
         """Always: the transaction that writes is alone."""
-        return True
+        return sa.literal(True)
 
     def is_transient(self, error: BaseException) -> bool:
         """Another writer held the lock for longer than the timeout."""
