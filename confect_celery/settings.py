@@ -45,6 +45,7 @@ class Settings(BaseModel):
     horizon: Seconds = Duration.seconds(2)
     poll_interval: Seconds = Duration.seconds(1)
     batch_size: int = Field(default=500, ge=1, le=10_000)
+    batch: int = Field(default=50, ge=1, le=1000)
     redelivery: Seconds = Duration.seconds(30)
     time_limit: Seconds = Duration.seconds(600)
     min_delay: Seconds = Duration.seconds(1)

@@ -63,6 +63,9 @@ class Announcer(Protocol):
     def failed(self, id: str, error: Exception) -> None:
         """This row failed without a worker that would say so."""
 
+    def tell(self, type: str, node: str, fields: Mapping[str, Any]) -> None:
+        """An event that the worker `node` would send."""
+
     def speak_as(self, node: str) -> None:
         """This process is the worker `node`."""
 
@@ -82,6 +85,9 @@ class Silent:
         """Nothing happens."""
 
     def failed(self, id: str, error: Exception) -> None:
+        """Nothing happens."""
+
+    def tell(self, type: str, node: str, fields: Mapping[str, Any]) -> None:
         """Nothing happens."""
 
     def speak_as(self, node: str) -> None:
@@ -117,6 +123,10 @@ class Events:
         """`task-failed`, with the error."""
         told = {"uuid": id, "exception": repr(error), "traceback": f"{type(error).__name__}: {error}"}
         self._tell([("task-failed", self._node or _worker(), lambda: told)])
+
+    def tell(self, type: str, node: str, fields: Mapping[str, Any]) -> None:
+        """An event in the name of the worker `node`."""
+        self._tell([(type, node, lambda: dict(fields))])
 
     def speak_as(self, node: str) -> None:
         """This process is the worker `node`: what it says of rows is said in its name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import random
 import threading
 from collections.abc import Iterable
@@ -24,8 +25,13 @@ from confect_celery.timing import Clock, DateTime, Duration
 
 __all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
 
+logger = logging.getLogger(__name__)
+
 _REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
 """How long a row rests after the broker refused its message."""
+
+_MOST_AT_ONCE: Final = 1000
+"""How many due rows are taken from the heap before it is asked again whether to stop."""
 
 _MOST_ODD_REFUSALS: Final = 5
 """After so many that tell of the message rather than of the broker, a row is failed."""
@@ -43,15 +49,28 @@ class Transport(Protocol):
         """Publish one message; raises when the broker did not take it."""
 
 
+class Bundler(Protocol):
+    """Sends many deliveries in one message."""
+
+    def bundle(self, deliveries: Iterable[Delivery]) -> list[list[Delivery]]:
+        """The same deliveries, in lists of those that may share a message."""
+        ...
+
+    def publish(self, deliveries: list[Delivery]) -> None:
+        """Publish one message for more than one; raises when the broker did not take it."""
+
+
 class Outbox(Loop):
     """Holds claimed rows until they are due, then publishes them in order."""
 
     name = "confect-outbox"
 
-    def __init__(self, store: Store, transport: Transport, clock: Clock) -> None:
+    def __init__(self, store: Store, transport: Transport, clock: Clock, bundler: Bundler | None = None) -> None:
+        """Without a `bundler` each row has a message of its own."""
         super().__init__()
         self._store = store
         self._transport = transport
+        self._bundler = bundler
         self._clock = clock
         self._heap: list[tuple[int, int, Delivery]] = []
         self._order = itertools.count()
@@ -78,12 +97,29 @@ class Outbox(Loop):
             with self._lock:
                 if not self._heap:
                     return 3600.0
-                wait = (self._heap[0][0] - self._clock.now().epoch_micros) / 1_000_000
+                now = self._clock.now().epoch_micros
+                wait = (self._heap[0][0] - now) / 1_000_000
                 if wait > 0:
                     return wait
-                delivery = heapq.heappop(self._heap)[2]
-            self.publish(delivery)
+                due: list[Delivery] = []
+                while self._heap and self._heap[0][0] <= now and len(due) < _MOST_AT_ONCE:
+                    due.append(heapq.heappop(self._heap)[2])
+            for bundle in self._bundler.bundle(due) if self._bundler else [[delivery] for delivery in due]:
+                self._publish_all(bundle)
         return 0.0
+
+    def _publish_all(self, deliveries: list[Delivery]) -> None:
+        if len(deliveries) > 1 and self._bundler is not None:
+            try:
+                self._bundler.publish(deliveries)
+            except Exception as error:  # whichever it is of: alone, each tells for itself
+                logger.debug("A message for %d rows was refused, each goes alone: %s", len(deliveries), error)
+            else:
+                for delivery in deliveries:
+                    self._store.events.published(delivery, again=False)
+                return
+        for delivery in deliveries:
+            self.publish(delivery)
 
     def publish(self, delivery: Delivery) -> bool:
         """Publish now. When the broker refuses, give the row back to the table; it is tried again soon.

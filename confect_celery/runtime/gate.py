@@ -105,27 +105,29 @@ class Gate:
         self._clock = clock
         self._settings = settings
 
-    def run(self, id: str, attempt: int, name: str | None = None) -> Outcome:
-        """Run the row `id`, if it is pending at this `attempt` and its time has come.
+    def run(self, id: str, attempt: int, name: str | None = None, loaded: Pending | None = None) -> Outcome:
+        """Run the row `id`, if it is pending at this `attempt` and its time has come; `loaded` is what was just read.
 
         The row is trusted, the message is not: one that bears the `name` of another function starts nothing, since its
         queue and its time limit are another's too.
         """
-        outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name)
+        outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name, loaded)
         if isinstance(outcome, Dropped):
             self._store.events.dropped(id, name or "", attempt, outcome.reason)
         return outcome
 
-    def _run(self, id: str, attempt: int, name: str | None) -> Outcome:
+    def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None) -> Outcome:
         if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
             return self._run_mutation(id, attempt, name)  # which reads its row inside its transaction
         database = self._store.database
-        row = database.reading(lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES)
+        row = loaded or database.reading(
+            lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES
+        )
         if row is None:
             return self._why_not(id, attempt)
         if name is None and row.kind == "mutation":
             return self._run_mutation(id, attempt, row.name)
-        return self.run_loaded(row, name)
+        return self._run_loaded(row, name)
 
     def _run_mutation(self, id: str, attempt: int, name: str) -> Outcome:
         rows, database = self._store.rows, self._store.database
@@ -179,7 +181,7 @@ class Gate:
         ref = self._registry.get(row.name)
         return ref, codec.decode(ref, row.args)
 
-    def run_loaded(self, row: Pending, name: str | None) -> Outcome:
+    def _run_loaded(self, row: Pending, name: str | None) -> Outcome:
         """Run the action of a row that was read a moment ago."""
         if name is not None and row.name != name:
             return Dropped("misnamed")

@@ -15,15 +15,35 @@ from kombu.utils.json import dumps, loads
 
 from confect_celery.errors import InvalidArguments, NotSchedulable
 from confect_celery.functions import codec
-from confect_celery.store import EncodedCall
+from confect_celery.store import EncodedCall, Pending
 
-__all__ = ["ATTEMPT_HEADER", "RUNS_AS", "call_of", "decode", "encode_call", "renamed", "task_name"]
+__all__ = [
+    "ATTEMPT_HEADER",
+    "LOADED",
+    "RUNS_AS",
+    "call_of",
+    "decode",
+    "encode_call",
+    "loaded_row",
+    "renamed",
+    "task_name",
+]
 
 ATTEMPT_HEADER: Final = "confect_attempt"
 """The header with the attempt that this message is for: a message with an older one starts nothing."""
 
 RUNS_AS: Final = "confect_task"
 """The option that names the task which now runs in the row's name, after `replace()`."""
+
+
+LOADED: Final = "confect_loaded"
+"""Set on the request of a row that came in a batch: the row, as it was read together with the others."""
+
+
+def loaded_row(request: Any) -> Pending | None:
+    """The row, where it was read already. Headers of messages become attributes too: only an object of ours counts."""
+    loaded = getattr(request, LOADED, None)
+    return loaded if isinstance(loaded, Pending) else None
 
 
 def call_of(function: Any, args: Any) -> EncodedCall:

@@ -15,7 +15,7 @@ from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
-from confect_celery.runtime.messages import task_name
+from confect_celery.runtime.messages import loaded_row, task_name
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.punctual import wait_until
 from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
@@ -96,7 +96,9 @@ class PlainTasks:
         if attempt < 0 or claim_of(task.request) is not None:
             return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
         rows, database = self._parts.store.rows, self._parts.store.database
-        row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
+        row = loaded_row(task.request)
+        if row is None:
+            row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
         refused = self._refused(row, task.name)
         if row is None or refused or not self._start(row, task):
             state = database.reading(lambda connection: rows.state(connection, id), tries=_TRIES)

@@ -97,6 +97,16 @@ class Reconciler(Loop):
         """No code defines the function any more."""
         self._tell(lambda transaction: self._on_unknown(transaction, id, attempt, name))
 
+    def not_begun(self, rows: Sequence[tuple[str, int]]) -> None:
+        """A batch ended before its child came to these: each goes out again, alone this time."""
+
+        def give_back(transaction: OwnTransaction) -> None:
+            now = self._clock.now()
+            for id, attempt in rows:
+                self._store.rows.take_back(transaction.connection, id, attempt, now, delivered=True)
+
+        self._tell(give_back)
+
     def revoked(self, ids: Sequence[str]) -> None:
         """Celery revoked or terminated these: those that are rows are canceled for good. Every worker hears of it."""
         self._told.put(lambda: self._on_revoked(ids))

@@ -11,10 +11,15 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
+from billiard.common import TERM_SIGNAME
 from celery import Celery
 from celery.app.control import Control
+from celery.platforms import signals as _signals
 from celery.utils.imports import symbol_by_name
+from celery.worker import state as worker_state
 from celery.worker.control import Panel as CeleryPanel
+
+from confect_celery.runtime.batch_task import BatchRequest
 
 __all__ = ["DurableControl", "Panel", "install_control"]
 
@@ -87,7 +92,7 @@ class Panel:
     def _commands(self) -> Iterator[tuple[str, Callable[..., Any]]]:
         data = CeleryPanel.data
         yield "revoke", functools.partial(self._revoke, data["revoke"])
-        yield "terminate", functools.partial(self._revoke, data["terminate"])
+        yield "terminate", functools.partial(self._terminate, data["terminate"])
         yield "heartbeat", functools.partial(self._heartbeat, data["heartbeat"])
 
     def _revoke(self, celerys: Callable[..., Any], state: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,7 +100,18 @@ class Panel:
         ids = row_ids(kwargs.get("task_id"))
         if ids:
             self._revoked(ids)
+        if kwargs.get("terminate"):
+            self._end_in_batches(state, ids, kwargs.get("signal"))
         return celerys(state, *args, **kwargs)
+
+    def _terminate(self, celerys: Callable[..., Any], state: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._revoke(celerys, state, *args, **{**kwargs, "terminate": True})
+
+    def _end_in_batches(self, state: Any, ids: Sequence[str], signal: Any) -> None:
+        # Celery looks for the id of a request, and a row that runs in a batch has none.
+        for request in list(worker_state.active_requests):
+            if isinstance(request, BatchRequest) and request.running in ids:
+                state.consumer.pool.terminate_job(request.worker_pid, _signals.signum(signal or TERM_SIGNAME))
 
     def _heartbeat(self, celerys: Callable[..., Any], state: Any, *args: Any, **kwargs: Any) -> Any:
         # What an event receiver broadcasts when it starts to listen: Flower at its start, `celery events`.

@@ -16,7 +16,7 @@ from pydantic_core import to_jsonable_python
 
 from confect_celery.functions import FunctionRef
 from confect_celery.runtime.gate import Failed, Postponed, Succeeded
-from confect_celery.runtime.messages import ATTEMPT_HEADER
+from confect_celery.runtime.messages import ATTEMPT_HEADER, loaded_row
 
 if TYPE_CHECKING:
     from confect_celery.runtime.gate import Gate
@@ -125,7 +125,7 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
     def run(self, *_args: Any, **_kwargs: Any) -> Any:
         """Run the row whose id is the task id."""
         request = self.request
-        outcome = self.gate().run(str(request.id), attempt_of(request), self.name)
+        outcome = self.gate().run(str(request.id), attempt_of(request), self.name, loaded_row(request))
         if isinstance(outcome, Succeeded):
             return _plain(outcome.result)
         if isinstance(outcome, Failed):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from celery import Celery
 from celery.app.task import extract_exec_options  # type: ignore[attr-defined]  # the stubs forget it
 from celery.utils.quorum_queues import detect_quorum_queues
+from kombu import Producer
 from kombu.exceptions import EncodeError, SerializerNotInstalled
 
 from confect_celery.errors import Unpublishable
@@ -16,7 +18,7 @@ from confect_celery.runtime.messages import ATTEMPT_HEADER, RUNS_AS, decode, tas
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery
 
-__all__ = ["CeleryTransport", "native_send"]
+__all__ = ["CeleryTransport", "native_send", "own_options"]
 
 _HIDDEN: Final = "(hidden)"
 
@@ -46,6 +48,20 @@ class CeleryTransport:
         with self._app.connection_for_write() as connection:  # opens nothing
             return not detect_quorum_queues(self._app, connection.transport.driver_type)[0]
 
+    def producer(self) -> AbstractContextManager[tuple[Producer, dict[str, Any]]]:
+        """A producer for the app's broker, and the options that have the broker confirm one message."""
+        return self._confirms.producer()
+
+    def request(self, delivery: Delivery) -> dict[str, Any]:
+        """What a worker would have as the request of the delivery's message, but for where it came from."""
+        name, message = self._message(delivery)
+        args, kwargs = message["args"], message["kwargs"]
+        built = self._app.amqp.as_task_v2(
+            **{**message, "name": name, "args": args, "kwargs": kwargs, "retries": message.get("retries") or 0}
+        )
+        embedded = built.body[2]
+        return {**built.headers, **message["headers"], **embedded, **built.properties, "args": args, "kwargs": kwargs}
+
     def publish(self, delivery: Delivery) -> None:
         """Send the message; raises what kombu or the broker has against it, a queue that is not there included.
 
@@ -72,7 +88,7 @@ class CeleryTransport:
         name = task_name(delivery.name, given)
         task = self._app.tasks.get(name)
         shown = self._settings.show_args
-        options = {name: value for name, value in {**_own_options(task), **given}.items() if name not in _OURS}
+        options = {name: value for name, value in {**own_options(task), **given}.items() if name not in _OURS}
         if not plain:
             options["time_limit"] = given.get("time_limit", self._settings.time_limit.total_seconds())
         message = {
@@ -80,7 +96,7 @@ class CeleryTransport:
             "kwargs": kwargs if plain else {},
             "task_id": delivery.id,
             "task_type": task,
-            # The eta in the header only: given as an argument it makes Celery delay the message itself on quorum queues.
+            # The eta in the header only: as an argument it makes Celery delay the message itself on quorum queues.
             "headers": {
                 **(given.get("headers") or {}),
                 "ignore_result": bool(
@@ -100,7 +116,7 @@ class CeleryTransport:
         return name, {**options, **message}
 
 
-def _own_options(task: Any) -> dict[str, Any]:
+def own_options(task: Any) -> dict[str, Any]:
     """What the task itself says of its queue, priority, limits and so on; before 5.7 `send_task` did not ask it."""
     if task is None:
         return {}

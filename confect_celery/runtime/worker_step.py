@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from celery import bootsteps, signals
 from celery.worker import state as worker_state
 
+from confect_celery.runtime.batch_task import BatchRequest, BatchTask, make_batch_task
+from confect_celery.runtime.batches import BATCH_TASK, BatchTransport
+from confect_celery.runtime.board import Board
 from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.cron_loop import CronLoop, Crons
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox
@@ -52,7 +55,8 @@ class Actors:
             parts.announcer,
         )
         self.roll_call = RollCall(store, parts.announcer)
-        self.outbox = Outbox(store, CeleryTransport(parts.app, settings), clock)
+        transport = CeleryTransport(parts.app, settings)
+        self.outbox = Outbox(store, transport, clock, BatchTransport(parts.app, settings, transport))
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
         self.dispatches = dispatch
         self._loops: list[Loop] = [self.reconciler, self.roll_call]
@@ -73,7 +77,9 @@ class Actors:
 def _running() -> Iterator[str]:
     """The ids of the scheduled functions that this worker's pool has accepted."""
     for request in list(worker_state.active_requests):
-        if attempt_of(request.request_dict) >= 0:
+        if isinstance(request, BatchRequest):
+            yield from (entry.id for entry in request.entries)
+        elif attempt_of(request.request_dict) >= 0:
             yield request.id
 
 
@@ -88,6 +94,9 @@ class WorkerStep(bootsteps.StartStopStep):
         self.actors: Actors | None = None
         self._panel = Panel(lambda _: None, lambda: None)
         signals.worker_process_shutdown.connect(lambda **_: self.parts.store.events.close(), weak=False)
+        BatchTask.board = Board()
+        if BATCH_TASK not in self.parts.app.tasks:
+            self.parts.app.register_task(make_batch_task(self.parts))
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
 
     def start(self, parent: Worker) -> None:
@@ -96,7 +105,7 @@ class WorkerStep(bootsteps.StartStopStep):
             self.parts.check()
         self._say_what_the_pool_cannot_do(parent)
         actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
-        ConfectTask.reconciler = actors.reconciler
+        ConfectTask.reconciler = BatchTask.reconciler = actors.reconciler
         self.parts.announcer.speak_as(parent.hostname)  # type: ignore[attr-defined]
         self._panel = Panel(actors.reconciler.revoked, actors.roll_call.ask)
         self._panel.install()

@@ -67,6 +67,7 @@ class Pending:
     scheduled_time: DateTime
     options: Mapping[str, Any]
     creation_time: DateTime
+    parent_id: ScheduledFunctionId | None = None
 
     @property
     def due(self) -> DateTime:
@@ -88,7 +89,9 @@ class Statements:
         picked = c.id.in_(sa.bindparam("rows", type_=_AnyId(), expanding=True))
         self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
+        self._pending.append(c.parent_id)
         self._load = sa.select(*self._pending).where(one, attempt, _is(c.state, StateKind.PENDING))
+        self._load_many = sa.select(*self._pending).where(picked, _is(c.state, StateKind.PENDING))
         self._load_locked = self._load.add_columns(dialect.lock)
         self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
@@ -158,7 +161,9 @@ class Statements:
         self._condemn = self._transition("fail_pending", one, condemned)
         self._raw = sa.select(sa.cast(c.args, sa.Text), sa.cast(c.options, sa.Text)).where(one)
         self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
-        self._take_back = self._transition("hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0})
+        self._take_back = self._transition(
+            "hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": sa.bindparam("delivered")}
+        )
 
         dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
         self._any_dead: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
@@ -189,6 +194,14 @@ class Statements:
         """The row, if it is pending at this attempt."""
         row = connection.execute(self._load, {"row": id, "at_attempt": attempt}).one_or_none()
         return None if row is None else Pending(*row)
+
+    def load_many(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Pending]:
+        """Those of the rows that are pending, by their ids. Where one cannot be read, none: each is read alone then."""
+        try:
+            rows = connection.execute(self._load_many, {"rows": list(ids)}).all()
+        except ValueError:
+            return {}
+        return {row.id: Pending(*row) for row in rows}
 
     def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
         """The same, its advisory lock taken for the rest of the transaction; None also where somebody else has it.
@@ -330,9 +343,13 @@ class Statements:
             logger.error("The row %s is failed: %s", id, message)
             return None
 
-    def take_back(self, connection: sa.Connection, id: str, attempt: int, due: DateTime) -> bool:
-        """pending → pending, not handed over after all: the broker did not take the message."""
-        return _one(connection.execute(self._take_back, {"row": id, "at_attempt": attempt, "then": due}))
+    def take_back(
+        self, connection: sa.Connection, id: str, attempt: int, due: DateTime, *, delivered: bool = False
+    ) -> bool:
+        """pending → pending, not handed over after all: the broker did not take the message. `delivered`: it did, but
+        who had it cannot run it; the next one is for this row alone."""
+        parameters = {"row": id, "at_attempt": attempt, "then": due, "delivered": int(delivered)}
+        return _one(connection.execute(self._take_back, parameters))
 
     # -- the gate
 

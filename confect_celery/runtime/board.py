@@ -1,0 +1,41 @@
+"""Which row of its batch each child of a prefork pool runs at the moment: memory that parent and children share.
+
+A child that dies, or that a time limit ends, cannot tell any more. Its parent reads it here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import Final
+
+from billiard import current_process
+
+__all__ = ["Board"]
+
+_SLOT: Final = struct.Struct("<qq")
+_SLOTS: Final = 4096
+
+
+class Board:
+    """One slot a child. Make it before the pool forks; in other pools nobody writes to it."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _SLOT.size * _SLOTS)
+        self._owner = os.getpid()
+
+    def note(self, position: int) -> None:
+        """In a child: it now runs the row at this position of its batch."""
+        pid = os.getpid()
+        index = getattr(current_process(), "index", None)
+        if pid != self._owner and isinstance(index, int) and 0 <= index < _SLOTS:
+            _SLOT.pack_into(self._memory, index * _SLOT.size, pid, position)
+
+    def position(self, pid: int | None) -> int | None:
+        """In the parent: where the child `pid` was last; None when it never told."""
+        for start in range(0, len(self._memory), _SLOT.size) if pid else ():
+            owner, position = _SLOT.unpack_from(self._memory, start)
+            if owner == pid:
+                return int(position)
+        return None
