@@ -161,7 +161,8 @@ class Statements:
         self._take_back = self._transition("hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": 0})
 
         dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
-        self._any_dead: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
+        # Without the order a generic plan may take "the first of very many" for cheap, and read the whole table.
+        self._any_dead: sa.Select[Any] = sa.select(c.next_at).where(dead).order_by(c.next_at, c.id).limit(1)
         self._pick_dead = (
             sa.select(c.id, c.name, c.kind, c.attempt)
             .where(dead)
