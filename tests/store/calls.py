@@ -110,6 +110,22 @@ def _oldest(tall: Tall, connection: sa.Connection) -> Any:
     return tall.store.rows.oldest_due(connection, now=tall.now, ahead=tall.now + Duration.seconds(2))
 
 
+def _since(tall: Tall) -> DateTime:
+    return tall.now - Duration.seconds(30)
+
+
+def _claim_since(tall: Tall, connection: sa.Connection) -> Any:
+    ahead, redelivery = tall.now + Duration.seconds(2), Duration.seconds(30)
+    return tall.store.rows.claim_due(
+        connection, now=tall.now, ahead=ahead, redelivery=redelivery, batch=BATCH, since=_since(tall)
+    )
+
+
+def _oldest_since(tall: Tall, connection: sa.Connection) -> Any:
+    ahead = tall.now + Duration.seconds(2)
+    return tall.store.rows.oldest_due(connection, now=tall.now, ahead=ahead, since=_since(tall))
+
+
 def _nothing_due(tall: Tall, connection: sa.Connection) -> Any:
     long_ago = tall.now - Duration.days(1)
     return tall.store.rows.oldest_due(connection, now=long_ago, ahead=long_ago + Duration.seconds(2))
@@ -135,6 +151,8 @@ def calls() -> list[Call]:
         Call("oldest_due where nothing is", 0, _nothing_due, lambda found: found is None),
         # Where little more than a batch is due, it is cheaper to read and sort it all.
         Call("claim_due", 5 * BATCH, _claim, lambda found: len(found) == BATCH),
+        Call("oldest_due since", 1, _oldest_since),
+        Call("claim_due since", 5 * BATCH, _claim_since, lambda found: len(found) == BATCH),
         _one("take_back", "due", minute, attempt=0),
         Call("upcoming", BATCH, lambda tall, c: rows(tall).upcoming(c, None, BATCH)),
         Call(

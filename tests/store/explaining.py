@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from confect_celery.store import Store
 from tests.store.calls import Call, Tall
 
-__all__ = ["check"]
+__all__ = ["buffers", "check"]
 
 _PAGES_A_STATEMENT: Final = 100
 _PAGES_A_ROW: Final = 25
@@ -138,6 +138,13 @@ def _on_postgresql(tall: Tall, call: Call, plans: str) -> None:
         bound = "$" in work.sql.partition("WHERE")[2].partition("LIMIT")[0]
         if plans == "generic" and work.reached and bound:
             assert "$" in work.conditions, work.plan  # else it was made for the parameters at hand
+
+
+def buffers(tall: Tall, run: Callable[[sa.Connection], bool]) -> int:
+    """How many pages PostgreSQL looks at for what `run` does, which must give back True."""
+    with _postgresql(tall.store.database.url, "auto") as (connection, told):
+        assert run(connection)
+        return sum(work.buffers for work in told())
 
 
 def _on_sqlite(tall: Tall, call: Call) -> None:
