@@ -1,4 +1,4 @@
-"""An index of the running rows, made by the store's own third revision."""
+"""An index of the running rows, and settings for the vacuum, made by the store's own third revision."""
 
 from django.db import migrations
 
