@@ -7,6 +7,7 @@ Each variant gets a table of its own with finished rows in it; then jobs live th
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import dataclass, field
 
@@ -56,7 +57,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
-    server = PostgresServer(open_directory())
+    directory = open_directory()
+    server = PostgresServer(directory)
     server.process.argv += ["-c", "autovacuum_naptime=2s", "-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB"]
     server.start()
     titles = (
@@ -82,6 +84,7 @@ def main() -> None:
                     )
     finally:
         server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def measure(url: str, variant: Variant, history: int, jobs: int) -> list[str]:

@@ -6,6 +6,7 @@ Rows become due and finish, in waves; after each the poll is timed without a bou
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable
 
@@ -24,13 +25,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--waves", type=int, default=5)
     arguments = parser.parse_args()
-    server = PostgresServer(open_directory())
+    directory = open_directory()
+    server = PostgresServer(directory)
     server.start()
     try:
         with new_database(server) as url:
             measure(Store(url), arguments.rows, arguments.waves)
     finally:
         server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def measure(store: Store, rows: int, waves: int) -> None:

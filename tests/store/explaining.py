@@ -130,7 +130,7 @@ def _on_postgresql(tall: Tall, call: Call, plans: str) -> None:
     with _postgresql(tall.store.database.url, f"force_{plans}_plan") as (connection, told):
         assert call.found(call.run(tall, connection))
         worked = told()
-    assert worked
+    assert worked or call.name.startswith("insert")  # COPY has no plan
     for work in worked:
         assert not [kind for kind in work.reached if kind.startswith(_SCANS)], work.plan
         assert work.removed <= call.rows + 10, work.plan

@@ -49,15 +49,18 @@ def prune_under_load(databases: Databases, directory: Path, old: int, *, pruners
     """Delete `old` rows in PostgreSQL by so many workers' reconcilers, while jobs are scheduled, claimed, run and
     canceled."""
     with databases.url("postgresql", directory) as url:
-        store = Store(sa.make_url(url).update_query_dict({"options": _LOCK_TIMEOUT}).render_as_string(False))
-        store.migrate()
+        # It fills the table, with no limit: the vacuum after that may wait for the server's own.
+        filler = Store(url)
+        filler.migrate()
         now = DateTime.now()
         made = {
             "old": Stage(1, old, "success", (-30 * _DAY, -8 * _DAY), ended=True),
             "young": Stage(2, old // 10, "success", (-6 * _DAY, -_DAY), ended=True),
             "far": Stage(3, old // 10, "pending", (-60 * _DAY, -_DAY), next_at=(_DAY, 700 * _DAY)),
         }
-        fill(store, made, now)
+        fill(filler, made, now)
+        filler.database.dispose()
+        store = Store(sa.make_url(url).update_query_dict({"options": _LOCK_TIMEOUT}).render_as_string(False))
         seen, done = Seen(), threading.Event()
         errors: list[BaseException] = []
 
