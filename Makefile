@@ -28,10 +28,10 @@ test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
 # Redis, RabbitMQ classic and quorum, pytest-celery's clusters, properties, hostile messages, an old shop moving in,
-# Flower, beat, deploy/, Django with real workers: twenty minutes.
+# Flower, beat, deploy/, ten million rows, Django with real workers: half an hour.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
-		tests/deploy tests/contrib/test_django_worker.py
+		tests/deploy tests/tall tests/contrib/test_django_worker.py
 
 # Kill -9 at every seam, poison, backlogs, small campaigns: seven minutes.
 test-faults: $(STAMP)

@@ -31,6 +31,10 @@ _MOST_LOSSES: Final = 3
 
 _PRUNE_EVERY_SECONDS: Final = 10.0
 _PRUNE_BATCH: Final = 1000
+_PRUNE_FOR_SECONDS: Final = 1.0
+"""How long a sweep prunes; half of it at rest, so that others come to write where there is one writer."""
+_PRUNE_SHARE: Final = 100
+"""A walk that had to pass over many rows comes again only when it took one part in so many of the time."""
 _REVOKED_BATCH: Final = 500
 
 
@@ -70,6 +74,7 @@ class Reconciler(Loop):
         self._pause = (settings.redelivery / 4).total_seconds()
         self._prune_at = 0.0
         self._prune_after = ""
+        self._pruned_for = 0.0
 
     # -- what Celery tells; called on the worker's main thread, so the work is left to our own
 
@@ -231,8 +236,10 @@ class Reconciler(Loop):
             with self._store.database.transaction() as transaction:
                 self._bury(transaction, now, batch)
         if time.monotonic() >= self._prune_at:
-            more = self.prune()
-            self._prune_at = 0.0 if more else time.monotonic() + _PRUNE_EVERY_SECONDS
+            more = self._prune_for_a_while()
+            if not more:
+                self._prune_at = time.monotonic() + max(_PRUNE_EVERY_SECONDS, _PRUNE_SHARE * self._pruned_for)
+                self._pruned_for = 0.0
 
     def _bury(self, transaction: OwnTransaction, now: DateTime, batch: int) -> None:
         message = "Its worker stopped answering."
@@ -250,11 +257,27 @@ class Reconciler(Loop):
             transaction.after_commit(lambda id=id: self._announcer.failed(id, error))  # type: ignore[misc]
             self._record(transaction, id)
 
+    def _prune_for_a_while(self) -> bool:
+        """One batch after the other, resting as long as each took; whether the walk over the table goes on."""
+        until = time.monotonic() + _PRUNE_FOR_SECONDS
+        while True:
+            began = time.monotonic()
+            more = self.prune()
+            took = time.monotonic() - began
+            self._pruned_for += took
+            if not more:
+                return False
+            if began + took >= until or not self._told.empty() or self._stopping.wait(took):
+                return True
+
     def prune(self) -> bool:
-        """Delete what is old in one batch of rows; whether the walk over the table goes on."""
-        now = self._clock.now()
-        with self._store.database.transaction() as transaction:
-            _, after = self._store.rows.prune(
+        """Delete what is old in one batch of rows; whether the walk over the table goes on. Workers that prune at the
+        same time would wait for each other's rows: only one does."""
+        now, database, rows = self._clock.now(), self._store.database, self._store.rows
+        with database.transaction() as transaction:
+            if not database.dialect.try_lock(transaction.connection, f"prune:{self._store.table.fullname}"):
+                return False
+            _, after = rows.prune(
                 transaction.connection,
                 after=self._prune_after,
                 now=now,

@@ -64,8 +64,8 @@ def json_type() -> TypeEngine[Any]:
 def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = None, prefix: str = "") -> sa.Table:
     """Define the table in `metadata`, in a PostgreSQL `schema` or with a `prefix` to its name.
 
-    `next_at` is set if and only if the row is pending or inProgress, and its index is the only one: it finds due rows,
-    messages that were lost, and workers that died.
+    `next_at` is set if and only if the row is pending or inProgress. Its index finds due rows and messages that were
+    lost; a second one, of running rows alone, finds workers that died, however many rows are due before them.
     """
     json = json_type()
     table = sa.Table(
@@ -97,6 +97,15 @@ def scheduled_functions_table(metadata: sa.MetaData, *, schema: str | None = Non
         table.c.id,
         postgresql_where=live,
         sqlite_where=live,
+    )
+    running = table.c.state == sa.literal_column("'inProgress'", sa.String)
+    sa.Index(
+        f"ix_{prefix}scheduled_functions_running",
+        table.c.state,
+        table.c.next_at,
+        table.c.id,
+        postgresql_where=running,
+        sqlite_where=running,
     )
     return table
 

@@ -147,13 +147,16 @@ class Statements:
         )
         self._delivery = [c.id, c.name, c.kind, c.args, c.next_at, c.attempt, c.options, c.parent_id, c.deliveries]
         self._oldest_due: sa.Select[Any] = sa.select(c.next_at).where(due).order_by(c.next_at).limit(1)
-        self._pick_due = (
+        self._pick_due: sa.Select[Any] = (
             sa.select(*self._delivery)
             .where(due)
             .order_by(c.next_at, c.id)
             .limit(batch)
             .with_for_update(skip_locked=True)
         )
+        # Two texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
+        bounded = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
+        self._oldest_due_since, self._pick_due_since = self._oldest_due.where(bounded), self._pick_due.where(bounded)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
         # What cannot be read is kept in the error, as text, so that the row can be listed again.
@@ -166,7 +169,8 @@ class Statements:
         )
 
         dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))
-        self._any_dead: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(table).where(dead).limit(1)
+        # Without the order a generic plan may take "the first of very many" for cheap, and read the whole table.
+        self._any_dead: sa.Select[Any] = sa.select(c.next_at).where(dead).order_by(c.next_at, c.id).limit(1)
         self._pick_dead = (
             sa.select(c.id, c.name, c.kind, c.attempt)
             .where(dead)
@@ -300,27 +304,46 @@ class Statements:
 
     # -- the dispatcher
 
-    def oldest_due(self, connection: sa.Connection, *, now: DateTime, ahead: DateTime) -> DateTime | None:
+    def oldest_due(
+        self, connection: sa.Connection, *, now: DateTime, ahead: DateTime, since: DateTime | None = None
+    ) -> DateTime | None:
         """As of when the first row that `claim_due` would find waits; None where it would find none.
 
-        It takes no lock, on SQLite not even the wait for the writer.
+        It takes no lock, on SQLite not even the wait for the writer. Rows whose `next_at` is before `since` are not
+        looked at: while somebody holds an old snapshot open, PostgreSQL cannot clear away the index entries of rows
+        that were due once, and a look without a bound passes over all of them. Nothing keeps a transaction from
+        committing a row before any bound, so now and then a look must do without (`runtime.floor`).
         """
-        found: DateTime | None = connection.execute(self._oldest_due, {"now": now, "ahead": ahead}).scalar()
+        bounds = {"now": now, "ahead": ahead}
+        if since is None:
+            found: DateTime | None = connection.execute(self._oldest_due, bounds).scalar()
+        else:
+            found = connection.execute(self._oldest_due_since, {**bounds, "since": since}).scalar()
         return found
 
     def claim_due(
-        self, connection: sa.Connection, *, now: DateTime, ahead: DateTime, redelivery: Duration, batch: int
+        self,
+        connection: sa.Connection,
+        *,
+        now: DateTime,
+        ahead: DateTime,
+        redelivery: Duration,
+        batch: int,
+        since: DateTime | None = None,
     ) -> list[Delivery]:
         """pending → pending, handed over: up to `batch` rows due until `ahead`, and those whose message should have
-        arrived by `now` but did not. Rows that another dispatcher is taking are skipped.
+        arrived by `now` but did not. Rows that another dispatcher is taking are skipped, and those before `since`.
 
         A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
         """
-        bounds = {"now": now, "ahead": ahead, "batch": batch}
+        bounds: dict[str, Any] = {"now": now, "ahead": ahead, "batch": batch}
+        pick = self._pick_due if since is None else self._pick_due_since
+        if since is not None:
+            bounds["since"] = since
         try:
-            rows: Sequence[Any] = connection.execute(self._pick_due, bounds).all()
+            rows: Sequence[Any] = connection.execute(pick, bounds).all()
         except ValueError:  # one of them cannot be read: the others must not wait for it
-            ids = connection.scalars(self._pick_due.with_only_columns(self._c.id), bounds).all()
+            ids = connection.scalars(pick.with_only_columns(self._c.id), bounds).all()
             rows = [row for id in ids if (row := self._readable(connection, id, now)) is not None]
         if not rows:
             return []

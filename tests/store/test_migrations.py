@@ -74,3 +74,26 @@ def test_the_script_for_a_dba_is_what_migrate_does(empty: Store) -> None:
     assert empty.table.name in text
     if empty.database.url.get_backend_name() == "postgresql":
         assert "WHERE next_at IS NOT NULL" in text
+
+
+def test_postgresql_vacuums_a_tall_table_in_time_and_forgets_it_on_the_way_back(empty: Store) -> None:
+    if empty.database.url.get_backend_name() != "postgresql":
+        assert "autovacuum" not in empty.migration_script()
+        return
+    assert "SET (autovacuum_vacuum_scale_factor = 0.02" in empty.migration_script(since="0002")
+    empty.migrate()
+
+    def options(connection: sa.Connection) -> list[str] | None:
+        found: list[str] | None = connection.execute(
+            sa.text("SELECT reloptions FROM pg_class WHERE oid = CAST(:name AS regclass)"),
+            {"name": f'"{empty.table.schema}".{empty.table.name}'},
+        ).scalar_one()
+        return found
+
+    wanted = ["autovacuum_vacuum_scale_factor=0.02", "autovacuum_analyze_scale_factor=0.02"]
+    assert empty.database.reading(options) == wanted
+    with empty.database.transaction() as t:
+        migrations.downgrade(t.connection, empty.table, "0002")
+        assert options(t.connection) is None
+        index = f"ix_{empty.table.name.lstrip('_')}_running"
+        assert index not in {each["name"] for each in sa.inspect(t.connection).get_indexes(empty.table.name, "jobs")}

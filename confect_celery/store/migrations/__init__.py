@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 __all__ = ["HEAD", "current", "downgrade", "script", "upgrade"]
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The revision that this version of the package works with."""
 
 

@@ -32,7 +32,7 @@ def upgrade() -> None:
         schema=table.schema,
     )
     live = sa.text("next_at IS NOT NULL")
-    (index,) = table.indexes
+    (index,) = (each for each in table.indexes if each.name.endswith("_next"))
     op.create_index(
         index.name,
         table.name,
