@@ -267,6 +267,15 @@ class Play(World):
                 for _ in range(times):
                     self.deliver(message, at_eta=times == 1, hooks=hooks)
 
+    def contest(self, kind: str, doing: str, when: str | int, end: str) -> None:
+        """One thing happens to a job while it runs, or right before the nth transaction of its run."""
+        it = Meanwhile(doing, seconds=31.0 if doing == "stall" else 5.0)
+        inside = {when: (it,)} if isinstance(when, str) else {}
+        hooks = () if isinstance(when, str) else (Meanwhile("nothing"),) * when + (it,)
+        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told="at once"))  # type: ignore[arg-type]
+        self.go_on(hooks)
+        self.go_on()
+
     # -- workers
 
     def deliver(self, message: Message, *, at_eta: bool = True, hooks: Sequence[Meanwhile] = ()) -> None:
