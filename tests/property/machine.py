@@ -15,6 +15,7 @@ from tests.property.plans import (
     CONTESTS,
     DEATHS,
     FAULTS,
+    HELD,
     KINDS,
     MEANWHILE,
     NUMBERS,
@@ -64,6 +65,10 @@ class Guarantees(RuleBasedStateMachine):
         with self.play.trouble(fault):
             self.play.go_on(hooks)
         self.play.go_on()
+
+    @rule(held=st.sampled_from(HELD))
+    def held_by_a_dispatcher(self, held: tuple[str, str, str]) -> None:
+        self.play.held(*held)
 
     @rule(contest=st.sampled_from(CONTESTS))
     def contested(self, contest: Contest) -> None:
@@ -208,3 +213,8 @@ def drill(play: Play) -> None:
             play.contest(*contest)
             play.look()
         play.quiesce()
+    play.reset()
+    for held in HELD:
+        play.held(*held)
+        play.look()
+    play.quiesce()

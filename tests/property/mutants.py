@@ -220,7 +220,11 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     keeps("attempt", "_start"),
     keeps("next_at", "_start"),
     keeps("attempt", "_postpone"),
-    keeps("next_at", "_postpone"),
+    keeps(
+        "next_at",
+        "_postpone",
+        equivalent="its message then counts as lost, and is sent again after confect_redelivery: only later",
+    ),
     keeps("attempt", "_retry"),
     keeps("next_at", "_retry"),
     # -- the caller's

@@ -27,6 +27,8 @@ class Meanwhile:
     what: str
     number: int = 0
     seconds: float = 0.0
+    always: bool = False
+    """However often the function was disturbed before."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,13 @@ CONTESTS: list[Contest] = [
     if when != POSTPONING or end == "flaky"
 ]
 """A job of this kind; what happens to it, while it runs or right before the nth transaction of its run; how it ends."""
+HELD = [
+    (kind, doing, end)
+    for doing in ("reschedule", "reschedule soon", "cancel", "nothing")
+    for end in ("stops", "is refused")
+    for kind in ("mutation", "action")
+]
+"""A job of this kind; what happens to it while a dispatcher holds it; how that goes on."""
 FEW = st.lists(MEANWHILE, min_size=1, max_size=2).map(tuple)
 SOME = st.one_of(st.just(()), FEW)
 PLAIN = st.just(Plan())
