@@ -1,10 +1,10 @@
-# The doors: make demo | test | test-shops | test-long | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
+# The doors: make demo | test | test-shops | test-long | check-the-checks | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-shops test-long test-faults faults check format bench servers clean
+.PHONY: demo test test-shops test-long test-faults faults check-the-checks check format bench servers clean
 
 # uv installs in a second what takes pip twenty; pip does where uv has no wheel.
 $(STAMP): pyproject.toml
@@ -33,13 +33,17 @@ test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
 		tests/deploy tests/tall tests/contrib/test_django_worker.py
 
-# Kill -9 at every seam, poison, backlogs, small campaigns: seven minutes.
+# Kill -9 at the seams, poison, backlogs, small campaigns: seven minutes.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest tests/faults
 
 # A stream of jobs for five minutes while workers, broker, database and connections break; docs/faults.md.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.campaign $(ARGS)
+
+# One guard after the other is taken out of the package: the property test must notice each; docs/guarantees.md.
+check-the-checks: $(STAMP)
+	$(BIN)/python -m tests.property.check_the_checks $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from confect_celery.runtime.task import attempt_of
 from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.timing import DateTime
 from tests.property.model import LIVE, Job, Row, violated
-from tests.property.plans import Meanwhile, Plan, Step
+from tests.property.plans import Fault, Meanwhile, Plan, Step
 from tests.property.world import BATCH, LATE, ChildDied, Died, Frame, Key, Message, World
 
 MOST_NESTED = 3
@@ -267,6 +268,34 @@ class Play(World):
                 for _ in range(times):
                     self.deliver(message, at_eta=times == 1, hooks=hooks)
 
+    def contest(self, kind: str, doing: str, when: str | int, end: str) -> None:
+        """One thing happens to a job while it runs, or right before the nth transaction of its run."""
+        it = Meanwhile(doing, seconds=31.0 if doing == "stall" else 5.0)
+        inside = {when: (it,)} if isinstance(when, str) else {}
+        hooks = () if isinstance(when, str) else (Meanwhile("nothing"),) * when + (replace(it, always=True),)
+        told = "never" if doing == "taken over" else "at once"
+        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told=told))  # type: ignore[arg-type]
+        self.go_on(hooks)
+        self.go_on()
+
+    def held(self, kind: str, doing: str, end: str) -> None:
+        """Something happens to a job while a dispatcher holds it, which then stops or meets a refusal."""
+        self.schedule("run_after", kind, 10.0, Plan())
+        key = self.keys
+        self.advance(8.5)
+        self.dispatch()
+        if key in (keys := list(self.rows())):
+            if doing == "cancel":
+                self.cancel(keys.index(key))
+            elif doing != "nothing":
+                self.reschedule(keys.index(key), 5.0 if doing == "reschedule" else 1.0)
+        if end == "stops":
+            self.stop_dispatcher()
+        else:
+            self.advance(2.0)
+            with self.trouble(Fault("publish", 0, "before", "refuse")):
+                self.publish()
+
     # -- workers
 
     def deliver(self, message: Message, *, at_eta: bool = True, hooks: Sequence[Meanwhile] = ()) -> None:
@@ -481,7 +510,7 @@ class Play(World):
             )
         except Retry:
             # As Task.retry publishes itself anew.
-            self._ended(
+            own = self._ended(
                 frame,
                 lambda: self.confect.app.send_task(
                     message.name,
@@ -492,14 +521,22 @@ class Play(World):
                     headers={ATTEMPT_HEADER: frame.attempt},
                 ),
             )
+            if own:
+                self._check_retry(message)
         else:
             self._ended(
                 frame,
                 lambda: database.retrying(lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now())),
             )
 
-    def _ended(self, frame: Frame, end: Callable[[], Any]) -> None:
-        """A task ends its row if, and only if, it is still its own."""
+    def _check_retry(self, message: Message) -> None:
+        row, due = self.rows()[message.key], self.now + int(self.plans[message.key].countdown * 1e6)
+        lost_at = self.now + self.horizon + self.redelivery
+        if row.next_at not in (due, lost_at):
+            violated(6, f"its retry is due at {due}, or its message lost at {lost_at}: {row}")
+
+    def _ended(self, frame: Frame, end: Callable[[], Any]) -> bool:
+        """A task ends its row if, and only if, it is still its own; whether it surely did."""
         self.run_hooks()
         before = self.rows().get(frame.key)
         with self.undisturbed():
@@ -508,16 +545,16 @@ class Play(World):
         own = before is not None and before.state == "inProgress" and before.attempt == frame.attempt + 1
         if self.peace and (before != after) != own:
             violated(7, f"the end of attempt {frame.attempt}: {before} -> {after}")
+        return own and self.peace
 
     # -- bystanders
 
     def meanwhile(self, doings: Sequence[Meanwhile], frame: Frame) -> None:
         """What others do while the frame's function is about to run, or runs; not for ever, or it would never end."""
         job = self.model.jobs.get(frame.key)
-        if job is not None and sum(job.starts.values()) > MOST_DISTURBED:
-            return
+        disturbed = job is not None and sum(job.starts.values()) > MOST_DISTURBED
         for doing in doings:
-            if self.can_write:
+            if self.can_write and (doing.always or not disturbed):
                 self.happened[f"meanwhile {doing.what}"] += 1
                 with suppress(DBAPIError), self.undisturbed():
                     self._do(doing, frame)

@@ -16,6 +16,9 @@ EDGES: Final = {
     "inProgress": {"inProgress", "pending", "success", "failed", "canceled"},
 }
 
+RAISED: Final = ("Declared", "TooManyScheduled", "CannotCancelItself")
+"""What only a function that ran can have raised."""
+
 
 class Violation(AssertionError):
     """Guarantee `number` of section 6 does not hold."""
@@ -155,7 +158,7 @@ class Model:
             violated(2, f"failed after {len(job.told_lost)} deaths only: {row}")
         if row.state == "failed" and job.kind == "late" and row.tag == "WorkerLost" and job.losses < 3:
             violated(2, f"failed after {job.losses} losses only: {row}")
-        if row.state == "success" and (row.completed or 0) < job.time:
+        if (row.state == "success" or row.tag in RAISED) and (row.completed or 0) < job.time:
             violated(6, f"it ended before its time, {job.time}: {row}")
         job.last = row
 

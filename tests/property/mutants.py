@@ -1,404 +1,399 @@
-"""Checks the check: takes one guard after the other out of the package, and the stateful test must notice each.
+"""The mutants: the package with one guard taken out of it, each of which the stateful test must notice.
 
-    python -m tests.property.mutants            every mutant, two at a time; exits 1 where one survives
-    python -m tests.property.mutants NAME …     only these
-
-A mutant is a change of a module's text, made while Python imports it: nothing in the package knows of it. A text that
-is not found exactly once is an error, so that no mutant silently stops meaning anything. Those that are marked
-`equivalent` change nothing that a guarantee speaks of; the reason stands beside them and they need not be noticed.
+First the guards of every UPDATE and DELETE of the store, then what the gate, the dispatcher, the reconciler and the
+scheduler decide. Those that are marked `equivalent` change nothing that a guarantee speaks of, for the reason that
+stands beside them. `python -m tests.property.check_the_checks` plays them.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import CodeType
 from typing import Any, Final
 
-EXAMPLES: Final = {"sqlite": 600, "postgresql": 300}
-STEPS: Final = 30
-AT_MOST_SECONDS: Final = 200
-ALL_STATES: Final = "(_P, _I, _S, _F, _C)"
+import sqlalchemy as sa
+
+from confect_celery import Duration
+from confect_celery.store import StateKind, database
+from tests.property.patching import (
+    STATEMENTS,
+    Patch,
+    answers,
+    call,
+    constant,
+    statement,
+    unchanged,
+    unguarded,
+    unguarded_inside,
+    unheard,
+)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` becomes `new` in the module `confect_celery.<module>`."""
+    """What is removed, and how."""
 
     name: str
-    module: str
-    old: str
-    new: str
+    patches: tuple[Patch, ...]
     database: str = "sqlite"
     equivalent: str | None = None
+    guards: tuple[tuple[str, str], ...] = ()
+    """Which guards of which statements it takes away: `("_start", "state")`."""
+
+    @property
+    def file(self) -> str:
+        """Where the guard stands."""
+        module = self.patches[0].target.partition(":")[0]
+        return f"{module.replace('.', '/')}.py"
 
 
-def _state(transition: str, leaves: str, enters: str, database: str = "sqlite", **more: Any) -> Mutant:
-    old = f'"{transition}": Transition({leaves}, {enters})'
-    return Mutant(
-        f"{transition}: any state",
-        "store.row",
-        old,
-        f'"{transition}": Transition({ALL_STATES}, {enters})',
-        database,
-        **more,
+LOCKED: Final = "its rows were picked, by this very guard, and locked by the statement before it in the transaction"
+ONE_WRITER: Final = "postgresql"
+"""SQLite has one writer: there nobody cancels a mutation that has begun to write."""
+
+
+def any_(guard: str, *attributes: str, database: str = "sqlite", equivalent: str | None = None) -> Mutant:
+    """The statements for rows of any `guard`."""
+    name = f"{' and '.join(each.removeprefix('_') for each in attributes)}: any {guard.replace('+', ', ')}"
+    patches = tuple(unguarded(each, guard) for each in attributes)
+    return Mutant(name, patches, database, equivalent, tuple((each, guard) for each in attributes))
+
+
+def keeps(column: str, attribute: str, equivalent: str | None = None) -> Mutant:
+    """The UPDATE that leaves a column as it was."""
+    name = f"{attribute.removeprefix('_')}: leaves {column} as it was"
+    return Mutant(name, (unchanged(attribute, column),), equivalent=equivalent)
+
+
+# -- how some of them go wrong
+
+
+def _effects_first(succeed: Any, rows: Any, connection: sa.Connection, *args: Any) -> Any:
+    begin = {"sqlite": "BEGIN IMMEDIATE"}.get(connection.dialect.name, "SELECT 1")
+    connection.exec_driver_sql("COMMIT")
+    connection.exec_driver_sql(begin)
+    return succeed(rows, connection, *args)
+
+
+def _claims_afterwards() -> tuple[Patch, ...]:
+    """An action's claim is only looked at, and written when it ends."""
+    starts: list[Any] = []
+
+    def start(original: Any, rows: Any, connection: Any, id: str, attempt: int, lease: Any) -> bool:
+        starts.append(lambda: original(rows, connection, id, attempt, lease))
+        return rows.load(connection, id, attempt) is not None
+
+    def end(original: Any, rows: Any, connection: Any, id: str, attempt: int, now: Any, *args: Any) -> Any:
+        connection.execute(rows._start, {"row": id, "at_attempt": attempt - 1, "then": now})
+        return original(rows, connection, id, attempt, now, *args)
+
+    return (
+        call(f"{STATEMENTS}.start", start),
+        call(f"{STATEMENTS}.succeed_running", end),
+        call(f"{STATEMENTS}.fail_running", end),
     )
 
 
-def _attempt(statement: str, old: str, database: str = "sqlite", **more: Any) -> Mutant:
-    new = old.replace("sa.and_(one, attempt)", "sa.and_(one, sa.or_(attempt, sa.not_(attempt)))")
-    return Mutant(f"{statement}: any attempt", "store.statements", old, new, database, **more)
+def _looks_once() -> tuple[Patch, ...]:
+    """Under the lock a mutation believes what it read before it."""
+    known: list[Any] = []
+
+    def within(row: Any) -> Any:
+        @contextmanager
+        def block() -> Any:
+            known.append(row)
+            try:
+                yield
+            finally:
+                known.pop()
+
+        return block()
+
+    def run(original: Any, gate: Any, *args: Any, **kwargs: Any) -> Any:
+        with within(None):
+            return original(gate, *args, **kwargs)
+
+    def run_mutation(original: Any, gate: Any, row: Any, *args: Any) -> Any:
+        with within(row):
+            return original(gate, row, *args)
+
+    def load(original: Any, rows: Any, connection: Any, id: str, attempt: int) -> Any:
+        if known and known[-1] is not None and (known[-1].id, known[-1].attempt) == (id, attempt):
+            return known[-1]
+        return original(rows, connection, id, attempt)
+
+    return (
+        call("runtime.gate:Gate.run", run),
+        call("runtime.gate:Gate._run_mutation", run_mutation),
+        call(f"{STATEMENTS}.load", load),
+    )
 
 
-MUTANTS: Final[Sequence[Mutant]] = (
-    # -- the states that a transition may leave
-    _state("succeed_pending", "(_P,)", "_S", "postgresql"),
-    _state("fail_pending", "(_P,)", "_F"),
-    _state("start", "(_P,)", "_I"),
-    _state("succeed_running", "(_I,)", "_S"),
-    _state("fail_running", "(_I,)", "_F"),
-    _state("retry", "(_I,)", "_P"),
-    _state("hand_over", "(_P,)", "_P"),
-    _state("reschedule", "(_P,)", "_P"),
-    _state("postpone", "(_P,)", "_P"),
-    _state("cancel", "(_P, _I)", "_C"),
-    # -- the attempt that it is for
-    _attempt(
-        "succeed_pending",
-        'self._transition("succeed_pending", sa.and_(one, attempt), done)',
-        "postgresql",
+def _further(original: Any, rows: Any, *args: Any, now: Any, ahead: Any, **kwargs: Any) -> Any:
+    return original(rows, *args, now=now, ahead=now + (ahead - now) * 100, **kwargs)
+
+
+def _hardly_ever(original: Any, rows: Any, *args: Any, redelivery: Duration, **kwargs: Any) -> Any:
+    return original(rows, *args, redelivery=redelivery * 10**5, **kwargs)
+
+
+def _last_first(before: Any, columns: Any) -> Any:
+    return before.order_by(None).order_by(columns.next_at.desc(), columns.id)
+
+
+def _publishes_at_once(original: Any, transaction: Any, callback: Any) -> bool:
+    if "publish" in callback.__qualname__:
+        callback()
+        return True
+    return bool(original(transaction, callback))
+
+
+def _publishes_whatever_became_of_it(original: Any, database: Any) -> Any:
+    @contextmanager
+    def transaction() -> Any:
+        with original(database) as t:
+            try:
+                yield t
+            except Exception:
+                for callback in t._callbacks:
+                    if "publish" in callback.__qualname__:
+                        callback()
+                raise
+
+    return transaction()
+
+
+def _keeps_what_was_undone(original: Any, transaction: Any) -> Any:
+    @contextmanager
+    def savepoint() -> Any:
+        with transaction.connection.begin_nested():
+            yield
+
+    return savepoint()
+
+
+def _session_committed(original: Any, session: Any) -> None:
+    callbacks, session.info[database._CALLBACKS] = session.info[database._CALLBACKS], []
+    for callback, _ in callbacks:
+        callback()
+
+
+def _publishes_before_the_hand_over(original: Any, dispatcher: Any) -> Any:
+    rows = dispatcher._store.rows
+    claim_due = rows.claim_due
+
+    def published(*args: Any, **kwargs: Any) -> Any:
+        for delivery in (taken := claim_due(*args, **kwargs)):
+            dispatcher._outbox.publish(delivery)
+        return taken
+
+    rows.claim_due = published
+    try:
+        return original(dispatcher)
+    finally:
+        del rows.claim_due
+
+
+def _swept_at_once(original: Any, reconciler: Any, transaction: Any, id: str, running: int, message: str) -> None:
+    reconciler._fail(transaction, id, running - 1, RuntimeError(message))
+
+
+STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
+    # -- the gate's
+    any_("state", "_load"),
+    any_("attempt", "_load"),
+    any_("state", "_start"),
+    any_("attempt", "_start"),
+    any_("state", "_succeed_pending", database=ONE_WRITER),
+    any_("attempt", "_succeed_pending", database=ONE_WRITER),
+    any_("state", "_fail_pending"),
+    any_("attempt", "_fail_pending"),
+    any_("state", "_succeed_running"),
+    any_("attempt", "_succeed_running"),
+    any_("state", "_fail_running"),
+    any_("attempt", "_fail_running"),
+    any_("state", "_postpone"),
+    any_("attempt", "_postpone"),
+    any_("state", "_retry"),
+    any_("attempt", "_retry"),
+    keeps("attempt", "_start"),
+    keeps("next_at", "_start"),
+    keeps("attempt", "_postpone"),
+    keeps(
+        "next_at",
+        "_postpone",
+        equivalent="its message then counts as lost, and is sent again after confect_redelivery: only later",
     ),
-    _attempt("fail_pending", 'self._transition("fail_pending", sa.and_(one, attempt), {**done, "error": error})'),
-    _attempt("succeed_running", 'self._transition("succeed_running", sa.and_(one, attempt), done)'),
-    _attempt("fail_running", 'self._transition("fail_running", sa.and_(one, attempt), {**done, "error": error})'),
-    _attempt("postpone", 'self._transition("postpone", sa.and_(one, attempt), again)'),
-    _attempt("lose", 'self._transition("postpone", sa.and_(one, attempt), lost)'),
-    _attempt("retry", '"retry",\n            sa.and_(one, attempt),'),
-    _attempt("requeue", 'self._transition("retry", sa.and_(one, attempt), lost)'),
-    _attempt("start", 'self._transition("start", sa.and_(one, attempt), {"next_at": then'),
-    _attempt("take_back", 'self._transition("hand_over", sa.and_(one, attempt), {"next_at": then'),
+    keeps("attempt", "_retry"),
+    keeps("next_at", "_retry"),
+    # -- the caller's
+    any_("state", "_cancel"),
+    any_("state", "_reschedule"),
+    keeps("attempt", "_reschedule"),
+    keeps("next_at", "_reschedule"),
+    keeps("scheduled_time", "_reschedule"),
+    # -- the dispatcher's
+    any_("state", "_pick_due"),
+    any_("next_at", "_pick_due"),
+    any_("deliveries+next_at", "_pick_due"),
+    any_("state", "_hand_over", equivalent=LOCKED),
+    any_("state", "_pick_due", "_hand_over"),
+    any_("state", "_take_back"),
+    any_("attempt", "_take_back"),
+    any_("state", "_condemn", equivalent=LOCKED),
+    keeps("next_at", "_hand_over"),
+    keeps("deliveries", "_hand_over"),
+    keeps("next_at", "_take_back"),
+    # -- the reconciler's
+    any_("state", "_lose"),
+    any_("attempt", "_lose"),
+    any_("state", "_requeue"),
+    any_("attempt", "_requeue"),
+    any_("state", "_pick_dead"),
+    any_("next_at", "_any_dead", "_pick_dead"),
+    any_("state", "_bury", equivalent=LOCKED),
+    any_("state", "_pick_dead", "_bury"),
+    any_("state", "_renew"),
+    keeps("attempt", "_lose"),
+    keeps("losses", "_lose"),
+    keeps("attempt", "_requeue"),
+    keeps("losses", "_requeue"),
+    keeps("next_at", "_renew"),
     Mutant(
-        "load: any attempt",
-        "store.statements",
-        'c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)',
-        'c.attempt >= sa.bindparam("at_attempt") * 0, _is(c.state, StateKind.PENDING)',
+        "prune: any completed_time",
+        (unguarded_inside("prune", "completed_time"),),
+        guards=(("prune", "completed_time"),),
     ),
     Mutant(
-        "load: any state",
-        "store.statements",
-        'c.attempt == sa.bindparam("at_attempt"), _is(c.state, StateKind.PENDING)',
-        'c.attempt == sa.bindparam("at_attempt")',
+        "prune: any state",
+        (unguarded_inside("prune", "state"),),
+        equivalent="only a terminal row has a completed_time, and no other is older than anything",
+        guards=(("prune", "state"),),
     ),
     Mutant(
-        "start: the attempt does not grow",
-        "store.statements",
-        'sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})',
-        'sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt})',
+        "prune: any state, any completed_time",
+        (unguarded_inside("prune", "state", "completed_time"),),
     ),
-    Mutant(
-        "reschedule: the attempt does not grow",
-        "store.statements",
-        '"next_at": then,\n                "attempt": c.attempt + 1,',
-        '"next_at": then,\n                "attempt": c.attempt,',
-    ),
-    # -- the dispatcher's choice
-    Mutant(
-        "due: rows that were handed over are taken ahead as well",
-        "store.statements",
-        "sa.or_(c.deliveries == 0, c.next_at <= now),",
-        "sa.or_(c.deliveries == 0, c.next_at <= now, c.next_at <= ahead),",
-    ),
-    Mutant(
-        "due: in any state",
-        "store.statements",
-        "c.next_at <= ahead,\n            _is(c.state, StateKind.PENDING),",
-        "c.next_at <= ahead,",
-    ),
-    Mutant(
-        "due: the last ones first",
-        "store.statements",
-        ".where(due)\n            .order_by(c.next_at, c.id)",
-        ".where(due)\n            .order_by(c.next_at.desc(), c.id)",
-    ),
-    Mutant(
-        "due: far ahead",
-        "runtime.dispatcher",
-        "ahead = now + settings.horizon",
-        "ahead = now + settings.horizon * 100",
-    ),
-    Mutant("hand_over: no doubling", "store.statements", "redelivery * 2**n for n", "redelivery for n"),
-    Mutant("hand_over: never again", "store.statements", "redelivery * 2**n for n", "redelivery * 10**9 for n"),
-    Mutant(
-        "outbox: publishes before it is due",
-        "runtime.dispatcher",
-        "if wait > 0:",
-        "if wait > 1e9:",
-        equivalent="the eta stands in the message and the gate looks at the row's time: a worker holds it till then",
-    ),
-    Mutant(
-        "outbox: a refused message is not given back",
-        "runtime.dispatcher",
-        "self.give_back(delivery, max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER))",
-        "pass",
-        equivalent="the message then counts as lost, and is published again after confect_redelivery: only later",
-    ),
+)
+
+DECISIONS: Final[Sequence[Mutant]] = (
     # -- the gate
-    Mutant("gate: no lock", "runtime.gate", "not database.dialect.try_lock(connection, row.id)", "False", "postgresql"),
     Mutant(
-        "gate: no second look under the lock",
-        "runtime.gate",
-        " or not rows.load(connection, row.id, row.attempt):",
-        ":",
-    ),
-    Mutant(
-        "gate: success is not looked at",
-        "runtime.gate",
-        "if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):",
-        "if rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()) is None:",
+        "gate: runs beside a duplicate (no lock)",
+        (answers("store.dialects.postgresql:PostgresqlDialect.try_lock", True),),
         "postgresql",
     ),
-    Mutant(
-        "gate: success in a transaction of its own",
-        "runtime.gate",
-        "if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):\n"
-        "                raise _NotOurs",
-        "transaction.after_commit(lambda: database.retrying(lambda t: rows.succeed_pending(t.connection, row.id, "
-        "row.attempt, self._clock.now())))",
-    ),
-    Mutant("gate: does not wait for the time", "runtime.gate", "self._wait_until_due(row)", "pass"),
-    Mutant(
-        "gate: the claim's answer is not heard",
-        "runtime.gate",
-        "if not self._store.database.retrying(claim, tries=_TRIES):",
-        "if self._store.database.retrying(claim, tries=_TRIES) is None:",
-    ),
+    Mutant("gate: no second look under the lock", _looks_once()),
+    Mutant("gate: does not wait for the time", (answers("runtime.gate:wait_until", True),)),
+    Mutant("gate: the claim's answer is not heard", (unheard(f"{STATEMENTS}.start"),)),
+    Mutant("gate: an action is claimed when it ends", _claims_afterwards()),
+    Mutant("gate: success is not looked at", (unheard(f"{STATEMENTS}.succeed_pending"),), "postgresql"),
+    Mutant("gate: a mutation's effects are committed first", (call(f"{STATEMENTS}.succeed_pending", _effects_first),)),
     Mutant(
         "gate: an error counts as success",
-        "runtime.gate",
-        "rows.fail_running(transaction.connection, row.id, attempt, self._clock.now(), described)",
-        "rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())",
+        (
+            call(
+                f"{STATEMENTS}.fail_running",
+                lambda _, rows, connection, id, attempt, now, failure: rows.succeed_running(
+                    connection, id, attempt, now
+                ),
+            ),
+        ),
     ),
     Mutant(
         "gate: a transient error fails the mutation",
-        "runtime.gate",
-        "if database.dialect.is_transient(error):\n                return self._postpone(row, error)",
-        "",
+        (call("runtime.gate:Gate._postpone", lambda _, gate, row, error: gate._fail_pending(row, error)),),
+    ),
+    # -- the dispatcher
+    Mutant(
+        "dispatcher: far ahead",
+        (call(f"{STATEMENTS}.claim_due", _further), call(f"{STATEMENTS}.oldest_due", _further)),
+    ),
+    Mutant("dispatcher: the last ones first", (statement("_pick_due", _last_first),)),
+    Mutant(
+        "dispatcher: a lost message is waited for as long each time",
+        (
+            statement(
+                "_hand_over",
+                lambda s, c: s.values(next_at=sa.bindparam("lost_at_0", type_=c.next_at.type)),
+            ),
+        ),
+    ),
+    Mutant("dispatcher: a lost message is hardly ever sent again", (call(f"{STATEMENTS}.claim_due", _hardly_ever),)),
+    Mutant(
+        "dispatcher: publishes before its hand-over is committed",
+        (call("runtime.dispatcher:Dispatcher.claim", _publishes_before_the_hand_over),),
+    ),
+    Mutant(
+        "outbox: what was not published is forgotten",
+        (answers("runtime.dispatcher:Outbox.closing", None),),
+        equivalent="such a message counts as lost, and is published again after confect_redelivery: only later",
+    ),
+    Mutant(
+        "outbox: a refused message is not given back",
+        (answers("runtime.dispatcher:Outbox.give_back", None),),
+        equivalent="the message then counts as lost, and is published again after confect_redelivery: only later",
     ),
     # -- the reconciler
+    Mutant("reconciler: no lease is renewed", (answers(f"{STATEMENTS}.renew", None),)),
+    Mutant("reconciler: nobody is buried", (answers(f"{STATEMENTS}.any_dead", False),)),
+    Mutant("reconciler: one death is enough", (constant("runtime.reconciler:_MOST_LOSSES", 1),)),
+    Mutant("reconciler: no number of deaths is enough", (constant("runtime.reconciler:_MOST_LOSSES", 10**6),)),
     Mutant(
-        "reconciler: no lease is renewed", "runtime.reconciler", "ids = list(self._running())", "ids: list[str] = []"
-    ),
-    Mutant("reconciler: nobody is buried", "runtime.reconciler", "        if dead:\n", "        if False:\n"),
-    Mutant(
-        "reconciler: buried before the lease is over",
-        "store.statements",
-        "dead = sa.and_(c.next_at <= now, _is(c.state, StateKind.IN_PROGRESS))",
-        "dead = sa.and_(sa.or_(c.next_at <= now, c.next_at > now), _is(c.state, StateKind.IN_PROGRESS))",
-    ),
-    Mutant(
-        "reconciler: one death is enough", "runtime.reconciler", "_MOST_LOSSES: Final = 3", "_MOST_LOSSES: Final = 1"
-    ),
-    Mutant(
-        "reconciler: an action's death is for another attempt",
-        "runtime.reconciler",
-        "if rows.fail_running(connection, id, attempt + 1, now, lost):",
-        "if rows.fail_running(connection, id, attempt + 7, now, lost):",
-        equivalent="nobody renews its lease any more, so the sweep buries it with the same tag: only later",
-    ),
-    Mutant(
-        "renew: any state",
-        "store.statements",
-        "sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS))",
-        "sa.update(table).where(picked)",
-    ),
-    Mutant(
-        "prune: whatever its age",
-        "store.statements",
-        "c.completed_time < oldest, sa.or_(*self._finished)",
-        "sa.or_(*self._finished)",
-    ),
-    Mutant(
-        "prune: whatever its state",
-        "store.statements",
-        "c.completed_time < oldest, sa.or_(*self._finished)",
-        "sa.or_(c.completed_time < oldest, c.completed_time.is_(None))",
+        "reconciler: a task that Celery delivers again fails at once",
+        (call("runtime.reconciler:Reconciler._requeue", _swept_at_once),),
     ),
     # -- the scheduler and its transactions
     Mutant(
         "transaction: what is in doubt is done again",
-        "store.database",
-        "if done and not guarded and self.dialect.is_disconnect(error):",
-        "if False:",
+        (
+            call(
+                "store.database:Database.retrying",
+                lambda original, database, work, **kwargs: original(database, work, **{**kwargs, "guarded": True}),
+            ),
+        ),
         "postgresql",
     ),
-    Mutant("scheduler: no budget", "scheduler", "if count > self.left:", "if count > 10**9:"),
     Mutant(
-        "scheduler: may cancel itself", "scheduler", "if self._itself is not None and id == self._itself:", "if False:"
+        "transaction: publishes before the commit",
+        (
+            call("store.database:OwnTransaction.after_commit", _publishes_at_once),
+            call("store.database:JoinedTransaction.after_commit", _publishes_at_once),
+        ),
     ),
     Mutant(
-        "scheduler: nobody is born canceled",
-        "scheduler",
-        "return StateKind.CANCELED if state is StateKind.CANCELED else StateKind.PENDING",
-        "return StateKind.PENDING",
+        "transaction: publishes after a rollback too",
+        (call("store.database:Database.transaction", _publishes_whatever_became_of_it),),
     ),
     Mutant(
-        "scheduler: everything is near", "scheduler", "return due <= now + self._desk.settings.horizon", "return True"
+        "savepoint: publishes what was undone",
+        (call("store.database:OwnTransaction.savepoint", _keeps_what_was_undone),),
     ),
-    Mutant("scheduler: no shortest delay", "scheduler", "return when, max(when, now + shortest)", "return when, when"),
+    Mutant(
+        "session: publishes at a savepoint's release", (call("store.database:_session_committed", _session_committed),)
+    ),
+    Mutant("session: publishes what a savepoint undid", (answers("store.database:_session_rolled_back", None),)),
+    Mutant("scheduler: no budget", (answers("scheduler:Budget.take", None),)),
+    Mutant("scheduler: may cancel itself", (answers("scheduler:Scheduler._refuse_itself", None),)),
+    Mutant("scheduler: nobody is born canceled", (answers("scheduler:Scheduler._born", StateKind.PENDING),)),
+    Mutant("scheduler: everything is near", (answers("scheduler:Scheduler._is_near", True),)),
+    Mutant(
+        "scheduler: no bounds, no shortest delay",
+        (
+            call(
+                "scheduler:Scheduler._aim",
+                lambda _, scheduler, when, now: (
+                    (now + when, now + when) if isinstance(when, Duration) else (when, when)
+                ),
+            ),
+        ),
+    ),
     Mutant(
         "scheduler: commits what it joins",
-        "scheduler",
-        "_run=lambda work: work(join(bind)), _reading=None",
-        "_reading=None",
+        (call("scheduler:Scheduler.using", lambda _, scheduler, bind: scheduler),),
         "postgresql",
     ),
 )
 
-
-class _Importer(importlib.abc.MetaPathFinder):
-    """Imports the mutated module in the real one's stead."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname != f"confect_celery.{self._mutant.module}":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        assert spec is not None and spec.origin is not None
-        spec.loader = _Mutating(fullname, spec.origin, self._mutant)
-        return spec
-
-
-class _Mutating(importlib.machinery.SourceFileLoader):
-    def __init__(self, fullname: str, path: str, mutant: Mutant) -> None:
-        super().__init__(fullname, path)
-        self._mutant = mutant
-
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(mutated(self._mutant), self.path, "exec", dont_inherit=True)
-
-
-def mutated(mutant: Mutant) -> str:
-    """The module's changed text."""
-    path = Path(__file__).parents[2] / "confect_celery" / f"{mutant.module.replace('.', '/')}.py"
-    text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise LookupError(
-            f"mutant {mutant.name!r}: found {text.count(mutant.old)} times in {path.name}: {mutant.old!r}"
-        )
-    return text.replace(mutant.old, mutant.new)
-
-
-def play(name: str, url: str, kind: str) -> None:
-    """In a process of its own: play until something is violated, and print what."""
-    mutant = next((m for m in MUTANTS if m.name == name), None)
-    if mutant is not None:
-        sys.meta_path.insert(0, _Importer(mutant))
-    import logging
-
-    from hypothesis import HealthCheck, Phase, seed, settings
-    from hypothesis.stateful import get_state_machine_test
-
-    from tests.property.actors import Play
-    from tests.property.machine import Guarantees
-
-    logging.disable(logging.CRITICAL)
-    stage = Play(url)
-    run = get_state_machine_test(
-        lambda: Guarantees(stage),
-        settings=settings(
-            max_examples=EXAMPLES[kind],
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    caught = None
-    try:
-        seed(int(os.environ.get("CONFECT_SEED", "1")))(run)()
-    except Exception as error:
-        caught = f"{type(error).__name__}: {error}".splitlines()[0]
-    print(json.dumps({"caught": caught, "examples": stage.examples}), flush=True)
-    os._exit(0)
-
-
-def check(mutant: Mutant, urls: Any) -> tuple[Mutant, str | None, int, float]:
-    """What noticed it, if anything did; after how many examples and seconds."""
-    begun = time.monotonic()
-    with urls(mutant.database) as url:
-        argv = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "tests.property.mutants",
-            "--play",
-            mutant.name,
-            url,
-            mutant.database,
-        ]
-        try:
-            ran = subprocess.run(argv, capture_output=True, text=True, timeout=AT_MOST_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return mutant, "Hang: the play never came to its end", 0, time.monotonic() - begun
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        raise RuntimeError(f"the mutant {mutant.name!r} could not be played:\n{ran.stderr[-3000:]}")
-    told = json.loads(lines[-1])
-    return mutant, told["caught"], told["examples"], time.monotonic() - begun
-
-
-def main(names: Sequence[str]) -> int:
-    """Check them all, print the table."""
-    from contextlib import contextmanager
-
-    from tests.support.databases import Databases
-
-    chosen = [m for m in MUTANTS if not names or m.name in names]
-    for mutant in chosen:
-        mutated(mutant)
-    survivors = 0
-    databases = Databases()
-    with ExitStack() as stack:
-        stack.callback(databases.stop)
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if any(m.database == "postgresql" for m in chosen):
-            databases.server("postgresql")
-
-        @contextmanager
-        def urls(kind: str) -> Any:
-            with databases.url(kind, directory) as url:
-                yield url
-
-        unharmed = [Mutant("(unharmed)", "", "", "", kind, "the package as it is") for kind in EXAMPLES]
-        with ThreadPoolExecutor(2) as pool:
-            for mutant, caught, examples, seconds in pool.map(lambda m: check(m, urls), [*unharmed, *chosen]):
-                missed = caught is None and mutant.equivalent is None
-                wrong = mutant in unharmed and caught is not None
-                survivors += missed or wrong
-                verdict = caught or ("SURVIVED" if missed else f"equivalent: {mutant.equivalent}")
-                what = f"{mutant.name} [{mutant.database}]"
-                print(f"{what:<66} {examples:>4} examples {seconds:5.1f} s  {verdict[:150]}", flush=True)
-    print(f"{len(chosen)} mutants, {survivors} not noticed")
-    return 1 if survivors else 0
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--play"]:
-        play(*sys.argv[2:5])
-    sys.exit(main(sys.argv[1:]))
+MUTANTS: Final[Sequence[Mutant]] = (*STATEMENT_MUTANTS, *DECISIONS)

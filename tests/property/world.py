@@ -91,6 +91,13 @@ class Broker:
         if due > world.now + world.horizon:
             violated(8, f"{delivery} reached the broker {(due - world.now) / 1e6} s before it is due")
         key = delivery.args["key"]
+        row = world.rows().get(key)  # on a connection of its own: only what is committed
+        if row is None:
+            violated(1, f"{delivery} reached the broker, but no transaction that scheduled it has committed")
+        if row.state == "pending" and row.attempt < delivery.attempt:
+            violated(1, f"{delivery} reached the broker before the attempt that it is for was committed: {row}")
+        if row.state == "pending" and row.attempt == delivery.attempt and not row.deliveries:
+            violated(8, f"{delivery} reached the broker, but the table does not say so, and sends it again: {row}")
         self.messages.append(Message(delivery.id, key, delivery.name, delivery.kind, delivery.attempt, due))
         if fault:
             raise Died if fault.how == "die" else ConnectionError("the broker took it, but did not say so")
@@ -128,7 +135,7 @@ class World:
             self.confect.redirected(clock=self.clock, publish=lambda delivery: self.ahead(delivery))
         )
         standing = _StandingTime(self)
-        for module in ("runtime.gate", "runtime.reconciler", "store.database"):
+        for module in ("runtime.gate", "runtime.punctual", "runtime.reconciler", "store.database"):
             self._stack.enter_context(mock.patch(f"confect_celery.{module}.time", standing))
         self._wrap_the_database()
         self.reset()

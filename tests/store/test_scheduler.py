@@ -340,6 +340,14 @@ def test_using_a_drivers_own_connection(shop: Harness, mark: Any, marks: Labels)
         raw.close()
 
 
+@pytest.mark.parametrize("id", ["", "x", "a" * 4000, "\0", "\ud800", "a\udfff", "🦉"], ids=ascii)
+def test_a_text_that_is_no_rows_id(shop: Harness, mark: Any, id: str) -> None:
+    kept, scheduler = shop.confect.scheduler.run_after(HOUR, mark, {"label": "x"}), shop.confect.scheduler
+    assert scheduler.get(id) is None
+    assert (scheduler.cancel(id), scheduler.reschedule(id, HOUR), scheduler.retry(id)) == (False, False, None)
+    assert [row.id for row in shop.scheduled()] == [kept]
+
+
 def test_an_id_may_be_of_the_callers_own(shop: Harness, mark: Any, marks: Labels) -> None:
     id = shop.confect.app.send_task("internal/t/mark", kwargs={"label": "mine"}, task_id="order 7 ü").id
     assert id == "order 7 ü" and [row.id for row in shop.run_due()] == [id] and marks() == ["mine"]
