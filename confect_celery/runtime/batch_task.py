@@ -50,7 +50,7 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
     def at(self) -> int | None:
         """The position of the row that the child is at; None where it cannot be known."""
         pid: Any = self.worker_pid  # the stubs take it for a text
-        return BatchTask.board.position(pid) if BatchTask.board is not None else None
+        return BatchTask.board.position(pid, self.id) if BatchTask.board is not None else None
 
     @property
     def running(self) -> str | None:
@@ -79,7 +79,7 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
             tell(reconciler, entries[position])
             entries = entries[position + 1 :]
         # What had not begun goes on at once; of what had ended there is no row pending at that attempt any more.
-        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries])
+        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries], alone=position is None)
 
 
 class BatchTask(celery.Task):  # type: ignore[type-arg]
@@ -115,7 +115,7 @@ class BatchTask(celery.Task):  # type: ignore[type-arg]
                 self._hand_on([row for each in entries[position:] if (row := found.get(each.id)) is not None])
                 return position
             if self.board is not None:
-                self.board.note(position)
+                self.board.note(str(request.id), position)
             self._run_row(transport, entry, found.get(entry.id), request)
         return len(entries)
 

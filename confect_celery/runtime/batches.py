@@ -125,15 +125,15 @@ class BatchTransport:
 
     def _way(self, delivery: Delivery) -> _Way | None:
         """How the delivery's message would go, and a key to that; None where it must have one of its own."""
-        if delivery.deliveries or not _PLAIN.issuperset(delivery.options):
-            return None
-        given = {name: delivery.options.get(name) for name in _WAY}
-        key = (delivery.name, delivery.kind, *given.values())
         try:
+            if delivery.deliveries or not _PLAIN.issuperset(delivery.options):
+                return None
+            given = {name: delivery.options.get(name) for name in _WAY}
+            key = (delivery.name, delivery.kind, *given.values())
             if key not in self._ways:
                 self._ways[key] = self._find_way(delivery, given)
             return self._ways[key]
-        except Exception:  # of which the message of its own will tell better
+        except Exception:  # somebody wrote the row by hand; a message of its own will tell better
             return None
 
     def _find_way(self, delivery: Delivery, given: Mapping[str, Any]) -> _Way | None:

@@ -5,6 +5,7 @@ A child that dies, or that a time limit ends, cannot tell any more. Its parent r
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
@@ -14,7 +15,7 @@ from billiard import current_process
 
 __all__ = ["Board"]
 
-_SLOT: Final = struct.Struct("<qq")
+_SLOT: Final = struct.Struct("<qQq")
 _SLOTS: Final = 4096
 
 
@@ -25,17 +26,21 @@ class Board:
         self._memory = mmap.mmap(-1, _SLOT.size * _SLOTS)
         self._owner = os.getpid()
 
-    def note(self, position: int) -> None:
-        """In a child: it now runs the row at this position of its batch."""
+    def note(self, batch: str, position: int) -> None:
+        """In a child: of this batch it now runs the row at this position."""
         pid = os.getpid()
         index = getattr(current_process(), "index", None)
         if pid != self._owner and isinstance(index, int) and 0 <= index < _SLOTS:
-            _SLOT.pack_into(self._memory, index * _SLOT.size, pid, position)
+            _SLOT.pack_into(self._memory, index * _SLOT.size, pid, _token(batch), position)
 
-    def position(self, pid: int | None) -> int | None:
-        """In the parent: where the child `pid` was last; None when it never told."""
+    def position(self, pid: int | None, batch: str) -> int | None:
+        """In the parent: where in this batch the child `pid` was last; None when it never told."""
         for start in range(0, len(self._memory), _SLOT.size) if pid else ():
-            owner, position = _SLOT.unpack_from(self._memory, start)
+            owner, token, position = _SLOT.unpack_from(self._memory, start)
             if owner == pid:
-                return int(position)
+                return int(position) if token == _token(batch) else None
         return None
+
+
+def _token(batch: str) -> int:
+    return int.from_bytes(hashlib.blake2b(batch.encode(errors="replace"), digest_size=8).digest(), "big")

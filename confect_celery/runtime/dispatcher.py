@@ -12,12 +12,15 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from confect_celery.errors import Unpublishable
 from confect_celery.functions import failure
+from confect_celery.runtime.floor import Floor
+from confect_celery.runtime.flow import Flow
 from confect_celery.runtime.loop import Loop
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
@@ -26,6 +29,16 @@ from confect_celery.timing import Clock, DateTime, Duration
 __all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
 
 logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS: Final = 0.1
+"""How soon the dispatcher looks again while workers are behind."""
+
+_FRESH: Final = Duration.seconds(1)
+"""What became due so short a time ago goes out although a backlog waits."""
+
+_MOST_HELD_BACK: Final = 4
+"""So often a message is not sent again because its queue is not empty: with the doubling waits, for 31 times
+`confect_redelivery`."""
 
 _REFUSED_AGAIN_AFTER: Final = Duration.seconds(2)
 """How long a row rests after the broker refused its message."""
@@ -47,6 +60,14 @@ class Transport(Protocol):
 
     def publish(self, delivery: Delivery) -> None:
         """Publish one message; raises when the broker did not take it."""
+
+
+class Queues(Protocol):
+    """Knows the broker's queues."""
+
+    def hold_messages(self, delivery: Delivery) -> bool:
+        """Whether there are messages in the queue that the delivery's own went to."""
+        ...
 
 
 class Bundler(Protocol):
@@ -173,12 +194,18 @@ class Dispatcher(Loop):
 
     name = "confect-dispatcher"
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, outbox: Outbox, clock: Clock, settings: Settings, queues: Queues | None = None
+    ) -> None:
+        """Without `queues` a message that did not arrive in time counts as lost, however long its queue is."""
         super().__init__()
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._settings = settings
+        self._queues = queues
+        self._floor = Floor()
+        self._flow = Flow(self._pending_of)
         self._pause = pause(settings).total_seconds()
 
     def life(self) -> AbstractContextManager[object]:
@@ -190,28 +217,56 @@ class Dispatcher(Loop):
         settings = self._settings
         if len(self._outbox) > 2 * settings.batch_size:
             return 0.05  # publishing is behind: leave the rest to other dispatchers
-        claimed = self.claim()
+        try:
+            full = self._flow.full()
+            claimed = self.claim(fresh=full)
+        except Exception:
+            self._floor.reset()
+            raise
         self._outbox.put(claimed)
+        if full:
+            return _LOOK_AGAIN_SECONDS
         if len(claimed) == settings.batch_size:
+            self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
         # The jitter keeps many dispatchers from asking all at once.
         return self._pause * random.uniform(0.9, 1.0)
 
-    def claim(self) -> list[Delivery]:
-        """Claim one batch of due rows."""
+    def claim(self, *, fresh: bool = False) -> list[Delivery]:
+        """Claim one batch of due rows, the oldest first; `fresh`: only of those that became due a moment ago."""
         settings, rows = self._settings, self._store.rows
         now = self._clock.now()
         ahead = now + settings.horizon
+        since = now - _FRESH if fresh else self._floor.since(now)
+        began = time.monotonic()
         with self._store.database.autocommit() as connection:
-            oldest = rows.oldest_due(connection, now=now, ahead=ahead)
-        self._store.events.polled(oldest, now, len(self._outbox))
+            oldest = rows.oldest_due(connection, now=now, ahead=ahead, since=since)
+        if not fresh:
+            self._floor.looked(now, since, oldest, Duration.seconds(time.monotonic() - began))
+            self._store.events.polled(oldest, now, len(self._outbox))
         if oldest is None:
             return []
         with self._store.database.transaction() as transaction:
-            return rows.claim_due(
+            claimed = rows.claim_due(
                 transaction.connection,
                 now=now,
                 ahead=ahead,
                 redelivery=settings.redelivery,
                 batch=settings.batch_size,
+                since=since,
             )
+        return [delivery for delivery in claimed if not self._is_waiting(delivery)]
+
+    def _is_waiting(self, delivery: Delivery) -> bool:
+        """Whether the row's last message is most likely still in its queue: another would only make that longer.
+
+        It is looked at again when the next would be due; after some time it is sent whatever the queue holds, for a
+        worker may have died with it.
+        """
+        if self._queues is None or not 0 < delivery.deliveries <= _MOST_HELD_BACK:
+            return False
+        return self._queues.hold_messages(delivery)
+
+    def _pending_of(self, ids: Sequence[str]) -> int:
+        with self._store.database.autocommit() as connection:
+            return self._store.rows.count_pending(connection, ids)

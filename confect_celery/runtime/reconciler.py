@@ -102,13 +102,14 @@ class Reconciler(Loop):
         """No code defines the function any more."""
         self._tell(lambda transaction: self._on_unknown(transaction, id, attempt, name))
 
-    def not_begun(self, rows: Sequence[tuple[str, int]]) -> None:
-        """A batch ended before its child came to these: each goes out again, alone this time."""
+    def not_begun(self, rows: Sequence[tuple[str, int]], *, alone: bool) -> None:
+        """A batch ended before its child came to these: they go out again; `alone`, where it may be one of them that
+        ended the child."""
 
         def give_back(transaction: OwnTransaction) -> None:
             now = self._clock.now()
             for id, attempt in rows:
-                self._store.rows.take_back(transaction.connection, id, attempt, now, delivered=True)
+                self._store.rows.take_back(transaction.connection, id, attempt, now, delivered=alone)
 
         self._tell(give_back)
 

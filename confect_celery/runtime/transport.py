@@ -62,6 +62,15 @@ class CeleryTransport:
         embedded = built.body[2]
         return {**built.headers, **message["headers"], **embedded, **built.properties, "args": args, "kwargs": kwargs}
 
+    def queue_of(self, delivery: Delivery) -> str | None:
+        """The name of the queue that the delivery's message goes to, where it is one."""
+        name, message = self._message(delivery)
+        router: Any = self._app.amqp.router  # the stubs know little of it
+        options = {key: message[key] for key in ("queue", "exchange", "routing_key") if message.get(key) is not None}
+        queue = router.route(options, name, message["args"], message["kwargs"], message["task_type"]).get("queue")
+        found: str | None = getattr(queue, "name", queue)
+        return found
+
     def publish(self, delivery: Delivery) -> None:
         """Send the message; raises what kombu or the broker has against it, a queue that is not there included.
 

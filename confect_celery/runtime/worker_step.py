@@ -18,6 +18,7 @@ from confect_celery.runtime.dispatcher import Dispatcher, Outbox
 from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
+from confect_celery.runtime.queues import Queues
 from confect_celery.runtime.reconciler import Reconciler
 from confect_celery.runtime.revoke import Panel, install_control
 from confect_celery.runtime.roll_call import RollCall
@@ -57,7 +58,7 @@ class Actors:
         self.roll_call = RollCall(store, parts.announcer)
         transport = CeleryTransport(parts.app, settings)
         self.outbox = Outbox(store, transport, clock, BatchTransport(parts.app, settings, transport))
-        self.dispatcher = Dispatcher(store, self.outbox, clock, settings)
+        self.dispatcher = Dispatcher(store, self.outbox, clock, settings, Queues(parts.app, transport))
         self.dispatches = dispatch
         self._loops: list[Loop] = [self.reconciler, self.roll_call]
         if dispatch:

@@ -92,6 +92,8 @@ class Statements:
         self._pending.append(c.parent_id)
         self._load = sa.select(*self._pending).where(one, attempt, _is(c.state, StateKind.PENDING))
         self._load_many = sa.select(*self._pending).where(picked, _is(c.state, StateKind.PENDING))
+        still = sa.and_(picked, _is(c.state, StateKind.PENDING))
+        self._count_pending = sa.select(sa.func.count()).select_from(table).where(still)
         self._load_locked = self._load.add_columns(dialect.lock)
         self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
@@ -206,6 +208,11 @@ class Statements:
         except ValueError:
             return {}
         return {row.id: Pending(*row) for row in rows}
+
+    def count_pending(self, connection: sa.Connection, ids: Sequence[str]) -> int:
+        """How many of these rows are pending."""
+        count: int = connection.execute(self._count_pending, {"rows": list(ids)}).scalar_one()
+        return count
 
     def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
         """The same, its advisory lock taken for the rest of the transaction; None also where somebody else has it.
