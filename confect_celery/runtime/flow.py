@@ -15,8 +15,8 @@ from typing import Final
 
 __all__ = ["Flow"]
 
-_WINDOW: Final = 4
-"""How many full batches may be on their way."""
+_WINDOW: Final = 2
+"""How many full batches may be on their way: enough for workers to have something to do until the next look."""
 
 _STUCK_SECONDS: Final = 3.0
 """After so long without any progress the first batch is not waited for: its queue may have no worker, and others do."""
@@ -33,9 +33,14 @@ class Flow:
     """The window of one dispatcher. `left_of` tells how many of some rows are still pending."""
 
     def __init__(
-        self, left_of: Callable[[Sequence[str]], int], monotonic: Callable[[], float] = time.monotonic
+        self,
+        left_of: Callable[[Sequence[str]], int],
+        *,
+        window: int = _WINDOW,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._left_of = left_of
+        self._window = window
         self._monotonic = monotonic
         self._sent: deque[_Sent] = deque()
         self._stuck = False
@@ -46,7 +51,7 @@ class Flow:
 
     def full(self) -> bool:
         """Whether workers are so far behind that the backlog should wait. It asks the table, if much was sent."""
-        while len(self._sent) >= _WINDOW:
+        while len(self._sent) >= self._window:
             first, now = self._sent[0], self._monotonic()
             left = self._left_of(first.ids)
             if left * 2 <= len(first.ids):

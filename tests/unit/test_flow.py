@@ -14,7 +14,7 @@ class Table:
         self.done: set[str] = set()
         self.now = 0.0
         self.asked = 0
-        self.flow = Flow(self.left_of, lambda: self.now)
+        self.flow = Flow(self.left_of, window=4, monotonic=lambda: self.now)
 
     def left_of(self, ids: Sequence[str]) -> int:
         self.asked += 1
