@@ -49,3 +49,15 @@ def test_the_python_of_a_page_runs_in_order(page: str, tmp_path: Path, monkeypat
     for block in blocks:
         line = text[: text.index(block)].count("\n")
         exec(compile("\n" * line + block, str(ROOT / page), "exec"), namespace)  # the README is ours
+
+
+NAMED = re.compile(r"`(tests/[\w./]+)`|`(confect_\w+?(?:_total|_seconds|_outbox))\b")
+
+
+@pytest.mark.parametrize("page", ["docs/guarantees.md", "docs/faults.md"])
+def test_the_tests_and_metrics_that_a_page_names_exist(page: str) -> None:
+    named = NAMED.findall((ROOT / page).read_text())
+    metrics = (ROOT / "docs/observability.md").read_text()
+    assert len(named) > 1
+    assert [path for path, _ in named if path and not (ROOT / path).exists()] == []
+    assert [metric for _, metric in named if metric and f"`{metric}`" not in metrics] == []

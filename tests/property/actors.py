@@ -273,8 +273,7 @@ class Play(World):
         it = Meanwhile(doing, seconds=31.0 if doing == "stall" else 5.0)
         inside = {when: (it,)} if isinstance(when, str) else {}
         hooks = () if isinstance(when, str) else (Meanwhile("nothing"),) * when + (replace(it, always=True),)
-        told = "never" if doing == "taken over" else "at once"
-        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told=told))  # type: ignore[arg-type]
+        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told="at once"))  # type: ignore[arg-type]
         self.go_on(hooks)
         self.go_on()
 
@@ -313,7 +312,7 @@ class Play(World):
             if message.kind == "task":
                 self._run_task(message, frame)
             else:
-                self._check_outcome(message, self.confect.gate.run(message.id, attempt))
+                self._check_outcome(message, self.confect.gate.run(message.id, attempt, message.name))
         except ChildDied:
             with self.undisturbed():
                 self._child_died(frame)
@@ -348,7 +347,7 @@ class Play(World):
     def _child_died(self, frame: Frame) -> None:
         plan = self.plans[frame.key]
         self.excuse_loss(frame.key)
-        if plan.told == "at once":
+        if plan.told == "at once" and not self.dies_at_the_claim:
             self.tell(frame.key, frame.id, frame.attempt)
             self.apply_told()
             self.tell(frame.key, frame.id, frame.attempt)  # Celery's own task_failure comes twice sometimes
@@ -493,7 +492,7 @@ class Play(World):
         # As runtime/plain.py does it around Celery's own steps; a retry goes through the real capture.
         database, rows, id = self.store.database, self.store.rows, message.id
         lease = self.clock.now() + self.settings.redelivery
-        if not database.retrying(lambda t: rows.start(t.connection, id, frame.attempt, lease)):
+        if not database.retrying(lambda t: rows.start(t.connection, id, frame.attempt, lease), single=True):
             return
         if self.dies_at_the_claim:
             raise ChildDied
@@ -505,7 +504,7 @@ class Play(World):
             self._ended(
                 frame,
                 lambda: database.retrying(
-                    lambda t: rows.fail_running(t.connection, id, claimed, self.clock.now(), told)
+                    lambda t: rows.fail_running(t.connection, id, claimed, self.clock.now(), told), single=True
                 ),
             )
         except Retry:
@@ -526,7 +525,9 @@ class Play(World):
         else:
             self._ended(
                 frame,
-                lambda: database.retrying(lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now())),
+                lambda: database.retrying(
+                    lambda t: rows.succeed_running(t.connection, id, claimed, self.clock.now()), single=True
+                ),
             )
 
     def _check_retry(self, message: Message) -> None:

@@ -7,6 +7,7 @@ stands beside them. `python -m tests.property.check_the_checks` plays them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Mutant:
 
 
 LOCKED: Final = "its rows were picked, by this very guard, and locked by the statement before it in the transaction"
+LATER: Final = "its message then counts as lost, and is sent again after confect_redelivery: only later"
 ONE_WRITER: Final = "postgresql"
 """SQLite has one writer: there nobody cancels a mutation that has begun to write."""
 
@@ -78,10 +80,8 @@ def _effects_first(succeed: Any, rows: Any, connection: sa.Connection, *args: An
 
 def _claims_afterwards() -> tuple[Patch, ...]:
     """An action's claim is only looked at, and written when it ends."""
-    starts: list[Any] = []
 
-    def start(original: Any, rows: Any, connection: Any, id: str, attempt: int, lease: Any) -> bool:
-        starts.append(lambda: original(rows, connection, id, attempt, lease))
+    def start(_: Any, rows: Any, connection: Any, id: str, attempt: int, lease: Any) -> bool:
         return rows.load(connection, id, attempt) is not None
 
     def end(original: Any, rows: Any, connection: Any, id: str, attempt: int, now: Any, *args: Any) -> Any:
@@ -95,39 +95,9 @@ def _claims_afterwards() -> tuple[Patch, ...]:
     )
 
 
-def _looks_once() -> tuple[Patch, ...]:
-    """Under the lock a mutation believes what it read before it."""
-    known: list[Any] = []
-
-    def within(row: Any) -> Any:
-        @contextmanager
-        def block() -> Any:
-            known.append(row)
-            try:
-                yield
-            finally:
-                known.pop()
-
-        return block()
-
-    def run(original: Any, gate: Any, *args: Any, **kwargs: Any) -> Any:
-        with within(None):
-            return original(gate, *args, **kwargs)
-
-    def run_mutation(original: Any, gate: Any, row: Any, *args: Any) -> Any:
-        with within(row):
-            return original(gate, row, *args)
-
-    def load(original: Any, rows: Any, connection: Any, id: str, attempt: int) -> Any:
-        if known and known[-1] is not None and (known[-1].id, known[-1].attempt) == (id, attempt):
-            return known[-1]
-        return original(rows, connection, id, attempt)
-
-    return (
-        call("runtime.gate:Gate.run", run),
-        call("runtime.gate:Gate._run_mutation", run_mutation),
-        call(f"{STATEMENTS}.load", load),
-    )
+def _takes_it_for_due(load: Any, rows: Any, *args: Any) -> Any:
+    row = load(rows, *args)
+    return None if row is None else dataclasses.replace(row, scheduled_time=row.creation_time)
 
 
 def _further(original: Any, rows: Any, *args: Any, now: Any, ahead: Any, **kwargs: Any) -> Any:
@@ -203,6 +173,8 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     # -- the gate's
     any_("state", "_load"),
     any_("attempt", "_load"),
+    any_("state", "_load_locked"),
+    any_("attempt", "_load_locked"),
     any_("state", "_start"),
     any_("attempt", "_start"),
     any_("state", "_succeed_pending", database=ONE_WRITER),
@@ -220,11 +192,7 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     keeps("attempt", "_start"),
     keeps("next_at", "_start"),
     keeps("attempt", "_postpone"),
-    keeps(
-        "next_at",
-        "_postpone",
-        equivalent="its message then counts as lost, and is sent again after confect_redelivery: only later",
-    ),
+    keeps("next_at", "_postpone", equivalent=LATER),
     keeps("attempt", "_retry"),
     keeps("next_at", "_retry"),
     # -- the caller's
@@ -244,7 +212,7 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("state", "_condemn", equivalent=LOCKED),
     keeps("next_at", "_hand_over"),
     keeps("deliveries", "_hand_over"),
-    keeps("next_at", "_take_back"),
+    keeps("next_at", "_take_back", equivalent=LATER),
     # -- the reconciler's
     any_("state", "_lose"),
     any_("attempt", "_lose"),
@@ -281,11 +249,13 @@ DECISIONS: Final[Sequence[Mutant]] = (
     # -- the gate
     Mutant(
         "gate: runs beside a duplicate (no lock)",
-        (answers("store.dialects.postgresql:PostgresqlDialect.try_lock", True),),
+        (Patch("store.dialects.postgresql:PostgresqlDialect.lock", lambda _: property(lambda _: sa.literal(True))),),
         "postgresql",
     ),
-    Mutant("gate: no second look under the lock", _looks_once()),
-    Mutant("gate: does not wait for the time", (answers("runtime.gate:wait_until", True),)),
+    Mutant(
+        "gate: does not look at the time",
+        (call(f"{STATEMENTS}.load", _takes_it_for_due), call(f"{STATEMENTS}.load_locked", _takes_it_for_due)),
+    ),
     Mutant("gate: the claim's answer is not heard", (unheard(f"{STATEMENTS}.start"),)),
     Mutant("gate: an action is claimed when it ends", _claims_afterwards()),
     Mutant("gate: success is not looked at", (unheard(f"{STATEMENTS}.succeed_pending"),), "postgresql"),
@@ -328,12 +298,12 @@ DECISIONS: Final[Sequence[Mutant]] = (
     Mutant(
         "outbox: what was not published is forgotten",
         (answers("runtime.dispatcher:Outbox.closing", None),),
-        equivalent="such a message counts as lost, and is published again after confect_redelivery: only later",
+        equivalent=LATER,
     ),
     Mutant(
         "outbox: a refused message is not given back",
         (answers("runtime.dispatcher:Outbox.give_back", None),),
-        equivalent="the message then counts as lost, and is published again after confect_redelivery: only later",
+        equivalent=LATER,
     ),
     # -- the reconciler
     Mutant("reconciler: no lease is renewed", (answers(f"{STATEMENTS}.renew", None),)),

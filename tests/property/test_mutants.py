@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 import confect_celery
+from confect_celery.store.dialects import dialect_for
 from confect_celery.store.schema import scheduled_functions_table
 from confect_celery.store.statements import Statements
 from tests.property.check_the_checks import check
@@ -18,6 +19,7 @@ from tests.support.databases import Databases
 
 PACKAGE = Path(confect_celery.__file__).parent
 TABLE = scheduled_functions_table(sa.MetaData())
+SQLITE = dialect_for(sa.make_url("sqlite://"))
 
 PREPARED = {("store/statements.py", "__init__"), ("store/statements.py", "_transition")}
 """Where the statements are made that `Statements` holds ready: `test_every_guard_has_a_mutant` finds those itself."""
@@ -36,7 +38,7 @@ NO_ROW_OF_OURS = {
 def test_every_guard_has_a_mutant() -> None:
     prepared = {
         (name, guard)
-        for name, statement in vars(Statements(TABLE)).items()
+        for name, statement in vars(Statements(TABLE, SQLITE)).items()
         if isinstance(statement, (sa.Update, sa.Delete))
         for guard in guards(statement)
     }
@@ -70,7 +72,7 @@ def test_the_names_are_different() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_what_it_takes_away_is_still_there(mutant: Mutant) -> None:
     with all_applied(mutant.patches):
-        Statements(TABLE)
+        Statements(TABLE, SQLITE)
 
 
 @pytest.mark.timeout(120)

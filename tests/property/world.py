@@ -288,7 +288,7 @@ class World:
 
     def _wrap_the_database(self) -> None:
         database, world = self.store.database, self
-        transaction, autocommit = database.transaction, database.autocommit
+        transaction, statement, autocommit = database.transaction, database.statement, database.autocommit
 
         @contextmanager
         def dying_transaction() -> Iterator[Any]:
@@ -323,6 +323,36 @@ class World:
                 raise world.hiccup(broken=True)
 
         @contextmanager
+        def dying_statement() -> Iterator[Any]:
+            world.run_hooks()
+            fault = world.strikes("commit")
+            if fault and fault.when == "after" and fault.how != "die" and world.one_writer:
+                fault = None
+            if fault and fault.when == "before":
+                raise Died if fault.how == "die" else world.hiccup()
+            intents = list(world.intents)
+            quiet, database.autocommit = database.autocommit, autocommit  # type: ignore[method-assign]
+            try:
+                with statement() as t:
+                    database.autocommit = quiet  # type: ignore[method-assign]
+
+                    def committed() -> None:
+                        for intent in intents:
+                            intent()
+                        world.intents = []
+                        if fault:
+                            if fault.how == "die":
+                                raise Died
+                            t._callbacks.clear()
+
+                    t.after_commit(committed)
+                    yield t
+            finally:
+                database.autocommit = quiet  # type: ignore[method-assign]
+            if fault:
+                raise world.hiccup(broken=True)
+
+        @contextmanager
         def dying_autocommit() -> Iterator[Any]:
             fault = world.strikes("commit")
             if fault and fault.when == "before":
@@ -333,6 +363,7 @@ class World:
                 raise Died
 
         database.transaction = dying_transaction  # type: ignore[method-assign]
+        database.statement = dying_statement  # type: ignore[method-assign]
         database.autocommit = dying_autocommit  # type: ignore[method-assign]
 
     def run_hooks(self) -> None:
