@@ -42,6 +42,10 @@ def vacuum(scale: str, insert_scale: str | None = None, **more: str) -> dict[str
 VARIANTS = [
     *(Variant(f"fillfactor {n}", {"fillfactor": str(n)}) for n in (100, 90, 80, 70)),
     Variant("one index", statements=(f"DROP INDEX ix{TABLE}_running",)),
+    Variant(
+        "GIN of live args",
+        statements=(f"CREATE INDEX ON {TABLE} USING gin (args jsonb_path_ops) WHERE next_at IS NOT NULL",),
+    ),
     Variant("vacuum at 20 %", {"autovacuum_vacuum_scale_factor": "0.2", "autovacuum_analyze_scale_factor": "0.1"}),
     Variant("vacuum at 5 %", vacuum("0.05", "0.05")),
     Variant("vacuum at 2 %", vacuum("0.02", "0.02")),

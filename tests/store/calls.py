@@ -163,6 +163,8 @@ def calls() -> list[Call]:
         # the gate
         _one("load", "due", attempt=0),
         _one("load_locked", "due", attempt=0),
+        Call("count_pending", 100, lambda tall, c: rows(tall).count_pending(c, tall.ids("due", 100))),
+        Call("load_many", 200, lambda tall, c: rows(tall).load_many(c, tall.ids("due", 100) + tall.ids("ended", 100))),
         _one("start", "due", later, attempt=0),
         _one("succeed_pending", "due", Duration.zero, attempt=0),
         _one("fail_pending", "due", Duration.zero, FAILURE, attempt=0),

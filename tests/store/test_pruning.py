@@ -4,10 +4,53 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import sqlalchemy as sa
+
+from confect_celery.runtime.reconciler import Reconciler
+from confect_celery.settings import Settings
+from confect_celery.store import Store
+from confect_celery.timing import DateTime, SystemClock
 from tests.store.pruning import prune_under_load
+from tests.store.tall import Stage, fill
 from tests.support.databases import Databases
 
 OLD = 100_000
+_DAY = 86_400_000_000
+
+
+def old_rows(store: Store, count: int) -> None:
+    fill(store, {"old": Stage(1, count, "success", (-30 * _DAY, -8 * _DAY), ended=True)}, DateTime.now())
+
+
+def count(store: Store) -> int:
+    with store.database.autocommit() as connection:
+        return connection.scalars(sa.select(sa.func.count()).select_from(store.table)).one()
+
+
+def reconciler(store: Store) -> Reconciler:
+    return Reconciler(store, SystemClock(), Settings(), lambda: ())
+
+
+def test_a_sweep_deletes_many_batches(store: Store) -> None:
+    old_rows(store, 2_500)
+    reconciler(store).sweep()
+    assert count(store) == 0
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])  # SQLite's writers are alone anyway
+def test_while_one_prunes_others_do_not(databases: Databases, tmp_path: Path, kind: str) -> None:
+    with databases.url(kind, tmp_path) as url:
+        store = Store(url)
+        store.migrate()
+        old_rows(store, 10)
+        with store.database.transaction() as t:
+            assert store.database.dialect.try_lock(t.connection, f"prune:{store.table.fullname}")
+            assert reconciler(store).prune() is False
+            assert count(store) == 10
+        reconciler(store).prune()
+        assert count(store) == 0
+        store.database.dispose()
 
 
 def test_what_is_old_goes_in_batches_that_block_nobody(databases: Databases, tmp_path: Path) -> None:

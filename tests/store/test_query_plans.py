@@ -100,6 +100,22 @@ def test_a_filter_by_args_is_served_by_an_index_on_them(db: Tables) -> None:
     assert "ix_args" in plan(db, lambda: jobs.filter(lambda q: q.eq(q.field("args.user_id"), "u1")).count())
 
 
+@pytest.mark.parametrize("value", ["u1", 7, 0.5])
+def test_on_postgresql_one_index_of_all_args_serves_any_of_them(db: Tables, value: Any) -> None:
+    if db.connection.dialect.name != "postgresql":
+        return  # nobody else has such an index
+    db.connection.exec_driver_sql("DROP INDEX ix_args")
+    db.connection.exec_driver_sql("SET LOCAL enable_bitmapscan = on")
+    db.connection.exec_driver_sql(
+        "CREATE INDEX ix_all_args ON _scheduled_functions USING gin (args jsonb_path_ops) WHERE next_at IS NOT NULL"
+    )
+    jobs: Query[Any] = db.table("_scheduled_functions")
+    pending = jobs.filter(lambda q: q.eq(q.field("state.kind"), "pending"))
+    for path in ("args.user_id", "args.meta.source"):
+        found = plan(db, lambda path=path: pending.filter(lambda q: q.eq(q.field(path), value)).count())  # type: ignore[misc]
+        assert "ix_all_args" in found, found
+
+
 def test_the_dispatchers_poll_takes_the_first_entry_of_the_index(db: Tables) -> None:
     dialect = dialect_for(sa.make_url("sqlite://"))
     rows, now = Statements(scheduled_functions_table(sa.MetaData()), dialect), DateTime.now()

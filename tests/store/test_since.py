@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from confect_celery.runtime.floor import Floor
 from confect_celery.store import NewRow, StateKind, Store, new_id
 from confect_celery.timing import DateTime, Duration
 from tests.store.calls import Tall
@@ -42,6 +43,24 @@ def test_it_finds_what_is_due_from_the_bound_on(store: Store) -> None:
     assert claimed(NOW - second) == [at, late]
     assert oldest(NOW - second) is None
     assert claimed(None) == [early]
+
+
+def test_what_was_committed_below_the_floor_is_found_by_the_next_full_look(store: Store) -> None:
+    floor, slow = Floor(), Duration.seconds(3)
+
+    def look(now: DateTime) -> DateTime | None:
+        since = floor.since(now)
+        with store.database.autocommit() as connection:
+            oldest = store.rows.oldest_due(connection, now=now, ahead=now, since=since)
+        floor.looked(now, since, oldest, slow)
+        return oldest
+
+    assert look(NOW) is None
+    late, in_time = NOW - Duration.minutes(1), NOW - Duration.seconds(1)
+    schedule(store, late, in_time)
+    found = [look(NOW + Duration.seconds(second)) for second in range(1, 12)]
+    assert found[:9] == [in_time] * 9
+    assert found[9] == late
 
 
 @pytest.mark.parametrize("since", [None, NOW - Duration.seconds(5)])

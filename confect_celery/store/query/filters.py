@@ -168,13 +168,15 @@ class Filter:
                 texts.append(str(value))  # a decimal too: pydantic writes it so
             if kind == "number":
                 left, right = place.against(value)
-                clauses.append(sa.case((place.holds("number"), left == right), else_=sa.false()))
+                number = sa.case((place.holds("number"), left == right), else_=sa.false())
+                clauses.append(sa.and_(number, *place.document_has(value)))
             elif kind == "boolean":
                 same = place.boolean if value else sa.not_(place.boolean)
                 clauses.append(sa.case((place.holds("boolean"), same), else_=sa.false()))
         if texts:  # no CASE: nothing is cast, and an index on the expression can serve
             literals = [sa.literal(text, sa.Text()) for text in texts]
-            clauses.append(sa.and_(_one_of(place.text, literals), place.holds("text")))
+            known = place.document_has(texts[0]) if len(texts) == 1 else []
+            clauses.append(sa.and_(_one_of(place.text, literals), place.holds("text"), *known))
         return sa.or_(*clauses)
 
     def _order(self, left: object, right: object, compare: Comparison, mirrored: Comparison) -> Condition:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import sqlalchemy as sa
 from pydantic_core import to_jsonable_python
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from confect_celery.errors import InvalidFilter
@@ -34,6 +35,7 @@ _SAFE: Final = re.compile(r"[$.\[\]A-Za-z0-9_]+", re.ASCII)
 _OWN_TEXT: Final = re.compile(r"[ !#-\[\]-~]+", re.ASCII)
 _EXACT_IN_DOUBLE: Final = 2**53
 _INT64: Final = 2**63
+_DIALECT: Final[sa.Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class JsonPlace(ABC):
@@ -69,6 +71,11 @@ class JsonPlace(ABC):
     @abstractmethod
     def against(self, value: float | Decimal) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
         """The number there and this one, as two sides that compare by value: 1 is 1.0."""
+
+    def document_has(self, value: str | float | Decimal) -> list[sa.ColumnElement[bool]]:
+        """What more holds wherever that text or number is there, said of the whole document: it lets a database that
+        indexes whole documents use the index."""
+        return []
 
 
 class _Sqlite(JsonPlace):
@@ -131,6 +138,7 @@ class _Postgresql(JsonPlace):
                 inside.op("->", return_type=sa.JSON())(key),
                 inside.op("->>", return_type=sa.Text())(key),
             )
+        self._document, self._path = column, path
         self.text = text
         self.kind = sa.case((sa.and_(*arrays), self._kind(inside))) if arrays else self._kind(inside)
         self.number = sa.cast(text, sa.Numeric())
@@ -147,8 +155,18 @@ class _Postgresql(JsonPlace):
 
     def against(self, value: float | Decimal) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
         """As decimals: 0.1 is what JSON writes as 0.1."""
-        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        return self.number, sa.literal(exact, sa.Numeric())
+        return self.number, sa.literal(_exact(value), sa.Numeric())
+
+    def document_has(self, value: str | float | Decimal) -> list[sa.ColumnElement[bool]]:
+        """`@>`, which a GIN index serves; it compares numbers by value as well."""
+        names = [step for step in self._path if isinstance(step, str)]
+        # What is no jsonb knows no `@>`, and in an array it asks for any place, not for one.
+        if not names or len(names) < len(self._path) or not _is_jsonb(self._document):
+            return []
+        part = json.dumps(value) if isinstance(value, str) else str(_exact(value))
+        for name in reversed(names):
+            part = f"{{{json.dumps(name)}: {part}}}"
+        return [self._document.op("@>", return_type=sa.Boolean())(sa.cast(sa.literal(part, sa.Text()), JSONB))]
 
 
 class _Mysql(JsonPlace):
@@ -204,6 +222,14 @@ class _Mysql(JsonPlace):
         if isinstance(value, int) and abs(value) >= _EXACT_IN_DOUBLE:
             return self._decimal, sa.literal(Decimal(value), sa.DECIMAL(65, 0))
         return self.number, sa.literal(float(value), sa.Double())
+
+
+def _exact(value: float | Decimal) -> Decimal:
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
+
+def _is_jsonb(column: sa.ColumnElement[Any]) -> bool:
+    return isinstance(column.type.dialect_impl(_DIALECT), JSONB)
 
 
 def _constant(text: str) -> sa.ColumnElement[str]:
