@@ -16,18 +16,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from confect_celery import Duration, ScheduledFunction
+from tests.faults import skew
 from tests.faults.rig import Rig
 from tests.faults.site import Site
 
 CONFIG: dict[str, Any] = {"confect_redelivery": 4, "confect_min_delay": 0.5}
 REDIS = {"broker_transport_options": {"visibility_timeout": 40}}
 _TOLERANCE = 0.002
-"""Seconds: the ledger's clock is this host's, the due time the database's."""
+"""Seconds: the ledger's clock is this machine's, the due time the database's by a process that asked for it."""
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Report:
     actions_started_twice: int = 0
     started_after_cancel: int = 0
     early: int = 0
+    skew_seconds: float = 0
     scheduled: int = 0
     refused: int = 0
     canceled: int = 0
@@ -51,6 +54,7 @@ class Report:
     native_refused: int = 0
     native_lost: int = 0
     native_run_twice: int = 0
+    native_early: int = 0
     native_late_seconds: dict[str, float] = field(default_factory=dict)
     seconds: float = 0
     wrong: list[str] = field(default_factory=list)
@@ -75,18 +79,32 @@ class Campaign:
     """One run: `go()` gives the report."""
 
     def __init__(
-        self, directory: Path, broker: str, database: str, jobs: int, seconds: float, seed: int, patience: float
+        self,
+        directory: Path,
+        broker: str,
+        database: str,
+        jobs: int,
+        seconds: float,
+        seed: int,
+        patience: float,
+        skew: float = 0,
     ) -> None:
+        """`skew`: how many seconds the clocks of hosts are off; not for SQLite, which has but one host."""
         self._patience = patience
         self.directory, self.jobs, self.seconds = directory, jobs, seconds
+        self.skew = 0 if database == "sqlite" else skew
         self.dice = random.Random(seed)
-        self.site = Site(directory, broker, database)
-        config = CONFIG | (REDIS if broker != "rabbitmq" else {})
-        self.rig = Rig(directory, self.site.broker_url, self.site.database_url, config)
-        for _ in range(2):
-            self.rig.worker("--pool", "prefork", "--concurrency", "2")
-        self.rig.dispatcher()
-        self.report = Report()
+        with ExitStack() as started:
+            self.site = Site(directory, broker, database)
+            started.callback(self.site.close)
+            config = CONFIG | (REDIS if broker != "rabbitmq" else {})
+            self.rig = Rig(directory, self.site.broker_url, self.site.database_url, config)
+            started.callback(self.rig.close)
+            for ahead in (self.skew, -self.skew):
+                self.rig.worker("--pool", "prefork", "--concurrency", "2", ahead=ahead)
+            self.rig.dispatcher(ahead=self.skew)
+            self._close = started.pop_all()
+        self.report = Report(skew_seconds=self.skew)
         self.ids: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
         self.cancels: dict[str, float | None] = {}
@@ -116,8 +134,7 @@ class Campaign:
 
     def close(self) -> None:
         """End everything."""
-        self.rig.close()
-        self.site.close()
+        self._close.close()
 
     # -- the jobs
 
@@ -144,20 +161,20 @@ class Campaign:
             victim = dice.choice([other for other in list(self.ids)[-40:] if other not in self.cancels])
             try:
                 if scheduler.cancel(self.ids[victim]):
-                    self.cancels[victim] = time.time()
+                    self.cancels[victim] = self.rig.shop.now()
             except Exception:
                 self.cancels[victim] = None  # nobody knows
         elif number % 10 == 6:
             moved = dice.choice(list(self.ids)[-40:])
             try:
                 if scheduler.reschedule(self.ids[moved], Duration.seconds(dice.uniform(0.6, 8))):
-                    self.moved[moved] = time.time()
+                    self.moved[moved] = self.rig.shop.now()
             except Exception:
                 self.report.refused += 1
 
     def _native(self, number: int, delay: float, _: random.Random) -> None:
         job = f"native-{number}"
-        due = time.time() + delay
+        due = self.rig.shop.now() + delay
         try:
             self.rig.shop.native.apply_async([job], countdown=delay)
         except Exception:
@@ -172,7 +189,7 @@ class Campaign:
             self.rig.supervise()
 
     def _break(self) -> None:
-        faults = self.site.faults(self.rig, self.dice)
+        faults = self.site.faults(self.rig, self.dice, self.skew)
         until = time.monotonic() + self.seconds
         counted: Counter[str] = Counter()
         while True:
@@ -249,9 +266,9 @@ class Campaign:
         ran = {job: [at for at, event in ledger.get(job, []) if event == "start"] for job in self.native_due}
         report.native_lost = sum(not starts for starts in ran.values())
         report.native_run_twice = sum(len(starts) > 1 for starts in ran.values())
-        report.native_late_seconds = percentiles(
-            [ran[job][0] - due for job, due in self.native_due.items() if ran[job]]
-        )
+        lags = [ran[job][0] - due for job, due in self.native_due.items() if ran[job]]
+        report.native_late_seconds = percentiles(lags)
+        report.native_early = sum(lag < -_TOLERANCE for lag in lags)
 
     def _lost(self, job: str, row: ScheduledFunction | None, ran: bool) -> bool:
         if row is None or not row.state.kind.terminal:
@@ -264,10 +281,18 @@ class Campaign:
 
 
 def run(
-    broker: str, database: str, jobs: int, seconds: float, seed: int, directory: Path, *, patience: float = 42
+    broker: str,
+    database: str,
+    jobs: int,
+    seconds: float,
+    seed: int,
+    directory: Path,
+    *,
+    patience: float = 42,
+    skew: float = 3,
 ) -> Report:
     """One campaign on servers of its own; after it Celery's own messages have `patience` seconds to come back."""
-    campaign = Campaign(directory, broker, database, jobs, seconds, seed, patience)
+    campaign = Campaign(directory, broker, database, jobs, seconds, seed, patience, skew)
     try:
         return campaign.go()
     finally:
@@ -287,11 +312,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", choices=("redis", "rabbitmq", "valkey"), default="redis")
     parser.add_argument("--database", choices=("postgresql", "mariadb", "sqlite"), default="postgresql")
+    parser.add_argument("--skew", type=float, default=3.0, help="seconds by which clocks of hosts are off; 0 for none")
     parser.add_argument("--json", type=Path, help="write the report to this file as well")
     given = parser.parse_args()
+    if given.skew and given.database != "sqlite" and (reason := skew.missing()) is not None:
+        parser.error(f"{reason}; or ask for --skew 0")
     directory = Path(tempfile.mkdtemp(prefix="confect-faults-"))
     print(f"logs and ledger: {directory}")
-    report = run(given.broker, given.database, given.jobs, given.minutes * 60, given.seed, directory)
+    report = run(given.broker, given.database, given.jobs, given.minutes * 60, given.seed, directory, skew=given.skew)
     print(table(report))
     if given.json:
         given.json.write_text(json.dumps(asdict(report), indent=2))

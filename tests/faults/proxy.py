@@ -16,7 +16,6 @@ class Proxy:
         self.port, self.target = free_port(), target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -50,17 +49,15 @@ class Proxy:
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
         self._listening.set()
         self._loop.run_forever()
-        server.close()
         self._flows.set()
-        self._abort()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks))
+        while tasks := asyncio.all_tasks(self._loop):  # also that of a connection that has only just come
+            self._abort()
+            self._loop.run_until_complete(asyncio.wait(tasks))
+        server.close()  # last: what comes in after that would never be closed
+        self._loop.run_until_complete(asyncio.sleep(0))  # in which the transports close
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_connection("127.0.0.1", self.target)

@@ -7,12 +7,14 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from confect_celery import ScheduledFunction
+from tests.faults import skew
 from tests.support.processes import Worker
 
 _numbers = itertools.count(1)
@@ -39,6 +41,8 @@ class Rig:
             "TEST_DATABASE_URL": database_url,
             "TEST_CONFIG": json.dumps(config),
             "TEST_LEDGER": str(self.ledger_file),
+            # The greatest of some: what comes between the two readings makes it smaller.
+            "TEST_EPOCH": repr(max(time.time() - time.monotonic() for _ in range(20))),
         }
         self.shop: Any = self._import()
         if crash:
@@ -57,24 +61,33 @@ class Rig:
             spec.loader.exec_module(module)
         return module
 
-    def worker(self, *options: str) -> Worker:
-        """One more worker, started."""
+    def worker(self, *options: str, ahead: float = 0) -> Worker:
+        """One more worker, started; its host's clock is so many seconds `ahead`."""
         worker = Worker("tests.faults.shop", self.directory, self.env, *options)
+        self.skew(worker, ahead)
         self.workers.append(worker)
         worker.start()
         return worker
 
-    def dispatcher(self) -> Dispatcher:
+    def dispatcher(self, *, ahead: float = 0) -> Dispatcher:
         """A dispatcher that runs alone, started."""
         dispatcher = Dispatcher(self.directory, self.env)
+        self.skew(dispatcher, ahead)
         self.workers.append(dispatcher)
         dispatcher.respawn()
         return dispatcher
+
+    def skew(self, worker: Worker, ahead: float) -> None:
+        """From its next start on the worker's host has a clock that is so many seconds `ahead`."""
+        assert worker.env is not None
+        worker.env = {name: value for name, value in worker.env.items() if name not in skew.environment(1)}
+        worker.env |= skew.environment(ahead)
 
     def supervise(self) -> int:
         """Start again what ended, without waiting for it; how many."""
         ended = [worker for worker in self.workers if not worker.alive]
         for worker in ended:
+            skew.forget(worker.pid)
             worker.respawn()
         return len(ended)
 
@@ -104,6 +117,7 @@ class Rig:
         """End everything at once."""
         for worker in self.workers:
             worker.end()
+            skew.forget(worker.pid)
         self.confect.store.database.dispose()
         self.shop.app.close()
         sys.modules.pop(self.shop.__name__, None)

@@ -1,7 +1,7 @@
 """The app whose workers are broken. What runs says so in a ledger outside the system, an append-only file.
 
 Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_CONFIG (JSON of more settings), TEST_LEDGER (the file),
-TEST_CRASH (the directory of a plan for `crash`).
+TEST_EPOCH (when this machine's monotonic clock was 0), TEST_CRASH (the directory of a plan for `crash`).
 """
 
 from __future__ import annotations
@@ -40,11 +40,17 @@ app.conf.update(
 confect = Confect(app, schema=metadata)
 g = confect.group("faults")
 LEDGER = os.environ.get("TEST_LEDGER", os.devnull)
+_EPOCH = float(os.environ.get("TEST_EPOCH", "0"))
+
+
+def now() -> float:
+    """The true time, also where this process' clock is wrong: no fault touches the monotonic one."""
+    return _EPOCH + time.monotonic()
 
 
 def tell(event: str, job: str) -> None:
     """One line, written at once and whole."""
-    line = f"{time.time():.6f} {event} {job}\n".encode()
+    line = f"{now():.6f} {event} {job}\n".encode()
     ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(ledger, line)
@@ -80,8 +86,9 @@ def action(args: Job, me: ScheduledFunctionId | None) -> None:
 
 
 @app.task(name="faults.plain", bind=True, shared=False)
-def plain(self: Task[..., None], job: str) -> None:
+def plain(self: Task[..., None], job: str, seconds: float = 0) -> None:
     _begin(job, self.request.id)
+    time.sleep(seconds)
     _end(job, self.request.id)
 
 

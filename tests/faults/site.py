@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,44 +32,56 @@ class Site:
 
     def __init__(self, directory: Path, broker: str, database: str) -> None:
         self.directory = directory
-        self.broker: Any = RabbitServer(directory) if broker == "rabbitmq" else redis_server(
-            directory, embedded=broker == "valkey")  # fmt: skip
-        self.broker.start()
         self._proxies: dict[str, Proxy] = {}
-        self.broker_url = self._behind_proxy("broker", self.broker.url())
-        self.database: Any = None
         self._mounted: Path | None = None
-        if database == "sqlite":
-            self.database_url = f"sqlite:///{self._small_disk()}/shop.db"
-        else:
-            self.database = (PostgresServer if database == "postgresql" else MariadbServer)(open_directory())
-            if database == "mariadb":  # the suite's loses what it committed in the second before a kill
-                flush = "--innodb-flush-log-at-trx-commit="
-                self.database.process.argv = [
-                    f"{flush}1" if option.startswith(flush) else option for option in self.database.process.argv
-                ]
-            self.database.start()
-            name = "postgres" if database == "postgresql" else "faults"
-            if name == "faults":
-                _create_database(self.database.url(), name)
-            self.database_url = self._behind_proxy("database", self.database.url(name))
+        self.database: Any = None
+        with ExitStack() as started:
+            self.broker: Any = RabbitServer(directory) if broker == "rabbitmq" else redis_server(
+                directory, embedded=broker == "valkey")  # fmt: skip
+            started.callback(self.broker.close)
+            self.broker.start()
+            self.broker_url = self._behind_proxy(started, "broker", self.broker.url())
+            if database == "sqlite":
+                self.database_url = f"sqlite:///{self._small_disk(started)}/shop.db"
+            else:
+                self.database_url = self._start_database(started, database)
+            self._close = started.pop_all()  # all of it stands; what had begun when a start failed has ended by now
 
-    def _behind_proxy(self, name: str, url: str) -> str:
+    def _start_database(self, started: ExitStack, kind: str) -> str:
+        directory = open_directory()
+        started.callback(shutil.rmtree, directory, ignore_errors=True)
+        self.database = (PostgresServer if kind == "postgresql" else MariadbServer)(directory)
+        started.callback(self.database.stop)
+        if kind == "mariadb":  # the suite's loses what it committed in the second before a kill
+            flush = "--innodb-flush-log-at-trx-commit="
+            self.database.process.argv = [
+                f"{flush}1" if option.startswith(flush) else option for option in self.database.process.argv
+            ]
+        self.database.start()
+        name = "postgres" if kind == "postgresql" else "faults"
+        if name == "faults":
+            _create_database(self.database.url(), name)
+        return self._behind_proxy(started, "database", self.database.url(name))
+
+    def _behind_proxy(self, started: ExitStack, name: str, url: str) -> str:
         port = sa.make_url(url).port
         assert port is not None
         self._proxies[name] = Proxy(port)
+        started.callback(self._proxies[name].close)
         return url.replace(f":{port}/", f":{self._proxies[name].port}/")
 
-    def _small_disk(self) -> Path:
+    def _small_disk(self, started: ExitStack) -> Path:
         disk = self.directory / "disk"
         disk.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)]
         if os.geteuid() == 0 and subprocess.run(mount, check=False, capture_output=True).returncode == 0:
             self._mounted = disk
+            started.callback(subprocess.run, ["umount", "-l", str(disk)], check=False)
         return disk
 
-    def faults(self, rig: Rig, dice: random.Random) -> dict[str, Fault]:
-        """What can be done to this site and to the workers of `rig`, by name."""
+    def faults(self, rig: Rig, dice: random.Random, skew: float = 0) -> dict[str, Fault]:
+        """What can be done to this site and to the workers of `rig`, by name; `skew`: by how many seconds clocks are
+        set wrong."""
 
         def to_one(signum: int, *, whole: bool = False) -> Fault:
             def fault() -> None:
@@ -82,6 +96,12 @@ class Site:
             if children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(dice.choice(children), signal.SIGKILL)
+
+        def clock() -> None:
+            worker = dice.choice(rig.workers)
+            rig.skew(worker, dice.choice((-skew, 0, skew)))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGTERM)  # it is started again with its new clock
 
         found: dict[str, Fault] = {
             "worker killed": to_one(signal.SIGKILL, whole=True),
@@ -100,6 +120,8 @@ class Site:
         if self.database is not None:
             found["database stopped and started"] = lambda: self._restart_database(kill=False)
             found["database killed"] = lambda: self._restart_database(kill=True)
+        if skew:
+            found["skew"] = clock
         if self._mounted is not None:
             found["disk full"] = self._fill
         return found
@@ -151,13 +173,7 @@ class Site:
 
     def close(self) -> None:
         """End everything."""
-        for proxy in self._proxies.values():
-            proxy.close()
-        self.broker.close()
-        if self.database is not None:
-            self.database.stop()
-        if self._mounted is not None:
-            subprocess.run(["umount", "-l", str(self._mounted)], check=False)
+        self._close.close()
 
 
 def _children(pid: int) -> list[int]:
