@@ -5,9 +5,16 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from bench.scenarios import drain, instant, lag, schedule
+from bench.scenarios import drain, instant, lag, memory, poll, schedule
 
 __all__ = ["SCENARIOS"]
 
-SCENARIOS: Final[dict[str, ModuleType]] = {"schedule": schedule, "drain": drain, "lag": lag, "instant": instant}
+SCENARIOS: Final[dict[str, ModuleType]] = {
+    "schedule": schedule,
+    "drain": drain,
+    "lag": lag,
+    "instant": instant,
+    "poll": poll,
+    "memory": memory,
+}
 """Each has `GOALS` and `measure(run)`."""
