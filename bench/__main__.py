@@ -7,6 +7,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the samples go; default bench/results/<time>.json")
     given = parser.parse_args()
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and workers end with us
     console, started, report = Console(), dt.datetime.now(dt.UTC), Report()
     report.about = {"started": started.isoformat(timespec="seconds"), "commit": commit(), "command": sys.argv[1:]}
     report.about |= {"machine": machine(), "versions": _versions()}

@@ -9,8 +9,10 @@ __all__ = ["pending"]
 _ROWS = """
 INSERT INTO _scheduled_functions (id, name, kind, args, scheduled_time, creation_time, state, deliveries, losses,
                                   next_at, attempt, options)
-SELECT md5(n::text)::uuid::text, CASE mod(n, 3) WHEN 0 THEN 'internal/bench/action' WHEN 1 THEN 'internal/bench/mutation'
-       ELSE 'bench.plain' END, CASE mod(n, 3) WHEN 0 THEN 'action' WHEN 1 THEN 'mutation' ELSE 'task' END,
+SELECT md5(n::text)::uuid::text,
+       CASE mod(n, 3) WHEN 0 THEN 'internal/bench/action' WHEN 1 THEN 'internal/bench/mutation'
+       ELSE 'bench.plain' END,
+       CASE mod(n, 3) WHEN 0 THEN 'action' WHEN 1 THEN 'mutation' ELSE 'task' END,
        jsonb_build_object('n', n), due, now(), 'pending', 0, 0, due, 0, {options}
 FROM (SELECT n, now() + interval '1 day' + n * interval '1 second' AS due FROM generate_series(1, {count}) AS n) AS rows
 """

@@ -16,7 +16,7 @@ from confect_celery.testing.servers import until
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "memory"
-_SETTLE, _WATCH = 5.0, 10.0
+_SETTLE: Final = 3.0
 
 GOALS: Final = [
     Goal(_NAME, "ours, 1,000,000 pending", 10, at_least=False, beside="ours, 0 pending", apart=True),
@@ -43,10 +43,11 @@ def _watch(run: Run, shop: Shop, line: str, held: int = 0) -> None:
     time.sleep(_SETTLE)  # what is measured is a worker at rest
     family = [worker, *worker.children(recursive=True)]
     before = sum(sum(each.cpu_times()[:2]) for each in family)
-    time.sleep(_WATCH)
+    watch = run.size(4, 15)
+    time.sleep(watch)
     used = sum(sum(each.cpu_times()[:2]) for each in family) - before
     run.sample(_NAME, line, "MiB", worker.memory_info().rss / 2**20)
-    run.sample(_NAME, f"{line}, idle CPU", "%", used / _WATCH * 100)
+    run.sample(_NAME, f"{line}, idle CPU", "%", used / watch * 100)
 
 
 def _queued(shop: Shop) -> int:
