@@ -64,7 +64,7 @@ format: $(STAMP)
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
-# One round of everything, smaller: under three minutes on two cores.
+# One round of everything, smaller: about four minutes on two cores.
 bench-quick: $(BENCH_STAMP)
 	$(BIN)/python -m bench --quick $(ARGS)
 
