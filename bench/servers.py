@@ -1,0 +1,90 @@
+"""Private servers for a run, each started when first asked for: PostgreSQL as durable as it comes, Redis, RabbitMQ."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from confect_celery.testing.servers import RabbitServer, Server, redis_server
+from tests.support.databases import PostgresServer, open_directory
+
+__all__ = ["DurablePostgres", "Servers", "machine"]
+
+_SETTINGS = ("shared_buffers=512MB", "max_wal_size=4GB", "checkpoint_timeout=15min")
+
+
+class DurablePostgres(PostgresServer):
+    """The tests' PostgreSQL with its default durability: fsync and synchronous_commit on."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        argv = self.process.argv
+        place = argv.index("fsync=off")
+        more = [part for setting in _SETTINGS for part in ("-c", setting)]
+        self.process.argv = argv[: place - 1] + argv[place + 1 :] + more
+
+
+class Servers:
+    """The servers of a run. `why_not` tells what cannot be had here, and how to get it."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="confect-bench-"))
+        self.directory.chmod(0o755)
+        self._brokers: dict[str, Server] = {}
+        self._postgres: DurablePostgres | None = None
+        self._numbers = 0
+
+    def why_not(self, broker: str) -> str | None:
+        if broker == "rabbitmq" and not RabbitServer.installed():
+            return "RabbitMQ is not installed; `make servers` installs it (apt, as root)"
+        return None
+
+    def broker(self, kind: str) -> str:
+        """The address of a part of the broker that nobody has used."""
+        if kind not in self._brokers:
+            directory = self.directory / kind
+            directory.mkdir()
+            server: Server = RabbitServer(directory) if kind == "rabbitmq" else redis_server(directory)
+            self._brokers[kind] = server  # so that it is ended even when its start fails
+            server.start()
+        return self._brokers[kind].url()
+
+    def database(self, kind: str) -> str:
+        """The URL of a fresh database."""
+        self._numbers += 1
+        if kind == "sqlite":
+            return f"sqlite:///{self.directory}/{self._numbers}.db"
+        if self._postgres is None:
+            self._postgres = DurablePostgres(open_directory())
+            self._postgres.start()
+        admin = sa.create_engine(self._postgres.url(), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE b{self._numbers}")
+        admin.dispose()
+        return self._postgres.url(f"b{self._numbers}")
+
+    def close(self) -> None:
+        """End all, and remove what they wrote."""
+        for server in self._brokers.values():
+            server.close()
+        if self._postgres is not None:
+            self._postgres.stop()
+            shutil.rmtree(self._postgres.process.cwd, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures hang on beside the code."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    return {"cores": len(os.sched_getaffinity(0)), "memory_gib": memory, "load": os.getloadavg()[0]}
