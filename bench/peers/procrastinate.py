@@ -20,7 +20,7 @@ class Procrastinate:
         self._app.open()
         self._app.schema_manager.apply_schema()
 
-        @self._app.task(name="bench.plain", queue="q")
+        @self._app.task(name="bench.plain", queue="q")  # type: ignore[untyped-decorator,unused-ignore]
         def plain(n: int) -> None:
             del n
 

@@ -1,0 +1,62 @@
+"""What users would pick instead of confect_celery, measured on the same servers.
+
+Each peer is one module with the names of `bench.alternatives.interface.Peer` and runs in a process of its own:
+`python -m bench.alternatives procrastinate --postgres URL --redis URL --jobs 1000` prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from bench.alternatives.interface import ROOT, Rates, Servers, fresh_database
+
+PEERS = ("procrastinate", "apscheduler3", "apscheduler4", "dbos", "redbeat", "django_celery_beat")
+LIMIT_SECONDS = 600
+
+
+def run_all(servers: Servers, jobs: int, names: Iterable[str] = PEERS) -> dict[str, Rates | str]:
+    """The peers' rates per second, one peer after the other; a text tells why a peer was skipped or failed.
+
+    Each peer gets a new database beside `servers.postgres_url` (its user must be allowed to create one).
+    APScheduler 4 cannot be installed beside APScheduler 3: `PEERS_PYTHON_APSCHEDULER4` names the interpreter of
+    another environment for it, and `PEERS_PYTHON_<NAME>` does so for any other peer.
+    """
+    return {name: _run(name, servers, jobs) for name in names}
+
+
+def _run(name: str, servers: Servers, jobs: int) -> Rates | str:
+    python = os.environ.get(f"PEERS_PYTHON_{name.upper()}", sys.executable)
+    with fresh_database(servers.postgres_url, f"peer_{name}") as url:
+        argv = [
+            python,
+            "-m",
+            "bench.alternatives",
+            name,
+            "--postgres",
+            url,
+            "--redis",
+            servers.redis_url,
+            "--jobs",
+            str(jobs),
+        ]
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=LIMIT_SECONDS,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            return f"failed: not done after {LIMIT_SECONDS} s"
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 or not lines:
+        return "failed: " + (done.stderr.strip().splitlines() or ["no output"])[-1]
+    answer = json.loads(lines[-1])
+    return str(answer["skipped"]) if "skipped" in answer else dict(answer["rates"])
