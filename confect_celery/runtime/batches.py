@@ -27,7 +27,7 @@ BATCH_HEADER: Final = "confect_batch"
 LONGEST_SECONDS: Final = 0.5
 """A child that has worked on a batch for so long hands on what it has not begun."""
 
-_SPREAD: Final = 8
+_SPREAD: Final = 4
 """A burst is spread over at least so many messages, for more than one child may be free."""
 
 _MOST_ENTRIES: Final = 10_000

