@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from confect_celery.metrics import Events
@@ -194,7 +195,16 @@ class Database:
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
         with self._use(), self.engine.connect() as connection:
-            yield self.dialect.autocommit(connection)
+            yield self._autocommitting(connection)
+
+    def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
+        try:
+            return self.dialect.autocommit(connection)
+        except sa.exc.DBAPIError:
+            raise
+        except Exception as error:  # the driver's own: MySQL's asks the server, which may be gone since the last use
+            connection.invalidate()
+            raise OperationalError(None, None, error, connection_invalidated=True) from error
 
     def join(self, bind: Any) -> JoinedTransaction:
         """Join the open transaction of a SQLAlchemy Connection or Session, or of a driver's connection."""
