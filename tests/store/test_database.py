@@ -208,3 +208,20 @@ def test_children_forked_while_threads_write_find_no_lock(tmp_path: Path) -> Non
     with database.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     database.dispose()
+
+
+def test_a_statement_of_its_own_outlives_the_pools_connection(database: Database) -> None:
+    """The server restarted since that was last used: the driver says so in its own words."""
+    numbers = {"mysql": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
+    kind = database.url.get_backend_name()
+    if kind in numbers:  # SQLite has no server to lose
+        with database.engine.connect() as connection:
+            number = connection.execute(sa.text(numbers[kind])).scalar_one()
+        killer = sa.create_engine(database.engine.url, isolation_level="AUTOCOMMIT")
+        with killer.connect() as connection:
+            end = f"KILL {number}" if kind == "mysql" else f"SELECT pg_terminate_backend({number})"
+            connection.execute(sa.text(end))
+        killer.dispose()
+
+    database.retrying(lambda t: mark(t.connection, "x"), single=True)
+    assert labels(database) == ["x"]
