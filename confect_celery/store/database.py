@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from confect_celery.metrics import Events
@@ -200,7 +200,7 @@ class Database:
     def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
         try:
             return self.dialect.autocommit(connection)
-        except sa.exc.DBAPIError:
+        except DBAPIError:
             raise
         except Exception as error:  # the driver's own: MySQL's asks the server, which may be gone since the last use
             connection.invalidate()
