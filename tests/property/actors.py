@@ -215,8 +215,10 @@ class Play(World):
 
     def dispatch(self) -> None:
         """Claim one batch, exactly the one that the contract says."""
-        before, now = self.rows(), self.now
+        before, now, messages = self.rows(), self.now, len(self.broker.messages)
         claimed = self.dispatcher.claim()
+        if len(self.broker.messages) > messages:
+            violated(2, f"published before it was committed that they are handed over: {claimed}")
         self.outbox.put(claimed)
         ready = [
             (row.next_at, row.id)
@@ -270,12 +272,45 @@ class Play(World):
 
     def contest(self, kind: str, doing: str, when: str | int, end: str) -> None:
         """One thing happens to a job while it runs, or right before the nth transaction of its run."""
-        it = Meanwhile(doing, seconds=31.0 if doing == "stall" else 5.0)
+        it = Meanwhile(doing, seconds={"stall": 31.0, "work": 70.0}.get(doing, 5.0))
         inside = {when: (it,)} if isinstance(when, str) else {}
         hooks = () if isinstance(when, str) else (Meanwhile("nothing"),) * when + (replace(it, always=True),)
-        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told="at once"))  # type: ignore[arg-type]
+        times = 4 if when == 0 else 2
+        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=times, told="at once"))  # type: ignore[arg-type]
         self.go_on(hooks)
         self.go_on()
+
+    def late_message(self, kind: str) -> None:
+        """The message comes when it counts as lost already, and others sweep while the function runs."""
+        self.schedule("run_after", kind, 10.0, Plan(first=(Meanwhile("sweep"),)))
+        self.advance(9.0)
+        self.dispatch()
+        self.advance(60.0)
+        self.publish()
+        self._deliver_all()
+
+    def lost_message(self, kind: str) -> None:
+        """A dispatcher looks right before the message counts as lost, and right after."""
+        self.schedule("run_after", kind, 10.0, Plan())
+        self.advance(9.0)
+        self.dispatch()
+        self.publish()
+        self.broker.messages.clear()
+        for seconds in (30.9, 0.2, 2.0):
+            self.advance(seconds)
+            self.dispatch()
+            self.publish()
+
+    def death(self, kind: str, nth: int, when: str) -> None:
+        """The host of a run dies at one of its commits."""
+        self.schedule("run_after", kind, 1.0, Plan())
+        with self.trouble(Fault("commit", nth, when, "die")):
+            self._deliver_all()
+
+    def _deliver_all(self) -> None:
+        messages, self.broker.messages = self.broker.messages, []
+        for message in messages:
+            self.deliver(message)
 
     def held(self, kind: str, doing: str, end: str) -> None:
         """Something happens to a job while a dispatcher holds it, which then stops or meets a refusal."""
@@ -368,6 +403,7 @@ class Play(World):
             if current:
                 job.excuses.add("WorkerLost")
                 job.told_lost.add(attempt)
+                self.told_deaths.add(id)
             tell = self.reconciler.requeued if job.kind == "late" else self.reconciler.worker_lost
             tell(id, attempt, "signal 9")
 
@@ -396,14 +432,18 @@ class Play(World):
 
     def apply_told(self) -> None:
         """The reconciler writes what it was told: nothing that is about an older attempt."""
-        before, told = self.rows(), self.told
+        before, told, deaths = self.rows(), self.told, self.told_deaths
         self.reconciler.apply_told()
-        self.told = []
+        self.told, self.told_deaths = [], set()
         if not self.peace:
             return  # while it tried again time went on, and leases ran out
         for key, row in self.rows().items():
             if row != before[key] and not any(id == row.id and current for id, _, current in told):
                 violated(7, f"told {told}: {before[key]} -> {row}")
+            if row != before[key] and row.state == "pending" and row.attempt <= before[key].attempt:
+                violated(7, f"it starts anew at no new attempt: {before[key]} -> {row}")
+            if row != before[key] and row.state == "pending" and row.id in deaths and row.losses <= before[key].losses:
+                violated(7, f"its worker's death was not counted: {before[key]} -> {row}")
 
     # -- what runs
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -11,6 +14,7 @@ from confect_celery import DelayOutOfRange, Duration
 from tests.property.actors import Play
 from tests.property.model import Violation, violated
 from tests.property.plans import (
+    ALL_KINDS,
     BUSY,
     CONTESTS,
     DEATHS,
@@ -69,6 +73,14 @@ class Guarantees(RuleBasedStateMachine):
     @rule(held=st.sampled_from(HELD))
     def held_by_a_dispatcher(self, held: tuple[str, str, str]) -> None:
         self.play.held(*held)
+
+    @rule(kind=KINDS)
+    def late_message(self, kind: str) -> None:
+        self.play.late_message(kind)
+
+    @rule(kind=KINDS)
+    def lost_message(self, kind: str) -> None:
+        self.play.lost_message(kind)
 
     @rule(contest=st.sampled_from(CONTESTS))
     def contested(self, contest: Contest) -> None:
@@ -206,15 +218,16 @@ class Guarantees(RuleBasedStateMachine):
 
 
 def drill(play: Play) -> None:
-    """Every contest once, whatever chance would have brought."""
-    for start in range(0, len(CONTESTS), 8):
+    """Each of these once, whatever chance would have brought: first what takes little time."""
+    random.seed(0)  # how long the package waits between its tries
+    incidents: list[Callable[[], None]] = [partial(play.held, *each) for each in HELD]
+    for kind in ALL_KINDS:
+        incidents += [partial(play.late_message, kind), partial(play.lost_message, kind)]
+        incidents += [partial(play.death, kind, nth, when) for nth in range(3) for when in ("before", "after")]
+    incidents += [partial(play.contest, *each) for each in CONTESTS]
+    for start in range(0, len(incidents), 8):
         play.reset()
-        for contest in CONTESTS[start : start + 8]:
-            play.contest(*contest)
+        for incident in incidents[start : start + 8]:
+            incident()
             play.look()
         play.quiesce()
-    play.reset()
-    for held in HELD:
-        play.held(*held)
-        play.look()
-    play.quiesce()

@@ -109,7 +109,7 @@ POSTPONING = 19
 CONTESTS: list[Contest] = [
     (kind, doing, when, end)
     for when in (0, 1, 2, POSTPONING, "last", "first")
-    for doing in ("reschedule it", "cancel it", "taken over", "duplicate", "stall", "revoke it")
+    for doing in ("reschedule it", "cancel it", "taken over", "duplicate", "stall", "work", "revoke it")
     for kind, ends in ENDS.items()
     for end in ends
     if when != POSTPONING or end == "flaky"
@@ -154,6 +154,7 @@ class Step:
     inside: Any = ()
 
 
+ALL_KINDS = tuple(ENDS)
 KINDS = st.sampled_from(["mutation", "mutation", "action", "action", "task", "late"])
 STEP = st.builds(
     Step,
