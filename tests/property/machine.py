@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from confect_celery import DelayOutOfRange, Duration
 from tests.property.actors import Play
+from tests.property.incidents import INCIDENTS, Incident
 from tests.property.model import Violation, violated
 from tests.property.plans import (
-    ALL_KINDS,
     BUSY,
-    CONTESTS,
     DEATHS,
     FAULTS,
-    HELD,
     KINDS,
     MEANWHILE,
     NUMBERS,
@@ -27,7 +22,6 @@ from tests.property.plans import (
     SECONDS,
     STEPS,
     TROUBLES,
-    Contest,
     Fault,
     Meanwhile,
     Plan,
@@ -70,21 +64,9 @@ class Guarantees(RuleBasedStateMachine):
             self.play.go_on(hooks)
         self.play.go_on()
 
-    @rule(held=st.sampled_from(HELD))
-    def held_by_a_dispatcher(self, held: tuple[str, str, str]) -> None:
-        self.play.held(*held)
-
-    @rule(kind=KINDS)
-    def late_message(self, kind: str) -> None:
-        self.play.late_message(kind)
-
-    @rule(kind=KINDS)
-    def lost_message(self, kind: str) -> None:
-        self.play.lost_message(kind)
-
-    @rule(contest=st.sampled_from(CONTESTS))
-    def contested(self, contest: Contest) -> None:
-        self.play.contest(*contest)
+    @rule(incident=st.sampled_from(INCIDENTS))
+    def incident(self, incident: Incident) -> None:
+        incident(self.play)
 
     @rule(kind=KINDS, seconds=st.sampled_from([0.0, 0.999999, -1.0, 6 * 366 * 86400.0]))
     def schedule_out_of_range(self, kind: str, seconds: float) -> None:
@@ -215,19 +197,3 @@ class Guarantees(RuleBasedStateMachine):
     def teardown(self) -> None:
         if Violation.raised is None:
             self.play.quiesce()
-
-
-def drill(play: Play) -> None:
-    """Each of these once, whatever chance would have brought: first what takes little time."""
-    random.seed(0)  # how long the package waits between its tries
-    incidents: list[Callable[[], None]] = [partial(play.held, *each) for each in HELD]
-    for kind in ALL_KINDS:
-        incidents += [partial(play.late_message, kind), partial(play.lost_message, kind)]
-        incidents += [partial(play.death, kind, nth, when) for nth in range(3) for when in ("before", "after")]
-    incidents += [partial(play.contest, *each) for each in CONTESTS]
-    for start in range(0, len(incidents), 8):
-        play.reset()
-        for incident in incidents[start : start + 8]:
-            incident()
-            play.look()
-        play.quiesce()

@@ -122,14 +122,16 @@ def _publishes_at_once(original: Any, transaction: Any, callback: Any) -> bool:
 def _publishes_whatever_became_of_it(original: Any, database: Any) -> Any:
     @contextmanager
     def transaction() -> Any:
-        with original(database) as t:
-            try:
+        callbacks: list[Any] = []
+        try:
+            with original(database) as t:
+                callbacks = t._callbacks
                 yield t
-            except Exception:
-                for callback in t._callbacks:
-                    if "publish" in callback.__qualname__:
-                        callback()
-                raise
+        except Exception:
+            for callback in callbacks:
+                if "publish" in callback.__qualname__:
+                    callback()
+            raise
 
     return transaction()
 
@@ -203,11 +205,11 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     keeps("next_at", "_reschedule"),
     keeps("scheduled_time", "_reschedule"),
     # -- the dispatcher's
-    any_("state", "_pick_due"),
-    any_("next_at", "_pick_due"),
-    any_("deliveries+next_at", "_pick_due"),
+    any_("state", "_pick_due", "_pick_due_since"),
+    any_("next_at", "_pick_due", "_pick_due_since"),
+    any_("deliveries+next_at", "_pick_due", "_pick_due_since"),
     any_("state", "_hand_over", equivalent=LOCKED),
-    any_("state", "_pick_due", "_hand_over"),
+    any_("state", "_pick_due", "_pick_due_since", "_hand_over"),
     any_("state", "_take_back"),
     any_("attempt", "_take_back"),
     any_("state", "_condemn", equivalent=LOCKED),
@@ -281,7 +283,10 @@ DECISIONS: Final[Sequence[Mutant]] = (
         "dispatcher: far ahead",
         (call(f"{STATEMENTS}.claim_due", _further), call(f"{STATEMENTS}.oldest_due", _further)),
     ),
-    Mutant("dispatcher: the last ones first", (statement("_pick_due", _last_first),)),
+    Mutant(
+        "dispatcher: the last ones first",
+        (statement("_pick_due", _last_first), statement("_pick_due_since", _last_first)),
+    ),
     Mutant(
         "dispatcher: a lost message is waited for as long each time",
         (
