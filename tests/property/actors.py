@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from confect_celery.runtime.task import attempt_of
 from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.timing import DateTime
 from tests.property.model import LIVE, Job, Row, violated
-from tests.property.plans import Fault, Meanwhile, Plan, Step
+from tests.property.plans import Meanwhile, Plan, Step
 from tests.property.world import BATCH, LATE, ChildDied, Died, Frame, Key, Message, World
 
 MOST_NESTED = 3
@@ -64,7 +63,7 @@ class Play(World):
         @group.internal_mutation
         def part(args: Key, db: DatabaseWriter, scheduler: Scheduler) -> None:
             """A nested mutation: schedules one function, and fails for key 0."""
-            play.schedule_child(scheduler, 10.0)
+            play.schedule_child(scheduler, 1.0)
             if args.key == 0:
                 db.table("ledger").insert({"job": -1})
                 raise Undone
@@ -148,6 +147,14 @@ class Play(World):
         with self.intending(self.is_moved(row, self.now + int(seconds * 1e6))):
             said = self.confect.scheduler.reschedule(row.id, Duration.seconds(seconds))
         self._said(6, "reschedule", said, row.state == "pending", row)
+        if said and self.peace:
+            self._is_due(row.key, seconds)
+
+    def _is_due(self, key: int, seconds: float) -> None:
+        """The row is due in so long, or its message is under way, and counts as lost a while after that."""
+        row, due, lost_at = self.rows()[key], self.now + int(seconds * 1e6), self.now + self.horizon + self.redelivery
+        if row.next_at not in (due, lost_at):
+            violated(6, f"it is due at {due}, or its message lost at {lost_at}: {row}")
 
     def _said(self, number: int, what: str, said: bool, truth: bool, row: object) -> None:
         self.happened[f"{what} {said}"] += 1
@@ -215,8 +222,10 @@ class Play(World):
 
     def dispatch(self) -> None:
         """Claim one batch, exactly the one that the contract says."""
-        before, now = self.rows(), self.now
+        before, now, messages = self.rows(), self.now, len(self.broker.messages)
         claimed = self.dispatcher.claim()
+        if len(self.broker.messages) > messages:
+            violated(2, f"published before it was committed that they are handed over: {claimed}")
         self.outbox.put(claimed)
         ready = [
             (row.next_at, row.id)
@@ -268,32 +277,11 @@ class Play(World):
                 for _ in range(times):
                     self.deliver(message, at_eta=times == 1, hooks=hooks)
 
-    def contest(self, kind: str, doing: str, when: str | int, end: str) -> None:
-        """One thing happens to a job while it runs, or right before the nth transaction of its run."""
-        it = Meanwhile(doing, seconds=31.0 if doing == "stall" else 5.0)
-        inside = {when: (it,)} if isinstance(when, str) else {}
-        hooks = () if isinstance(when, str) else (Meanwhile("nothing"),) * when + (replace(it, always=True),)
-        self.schedule("run_after", kind, 1.0, Plan(**inside, end=end, countdown=10.0, times=2, told="at once"))  # type: ignore[arg-type]
-        self.go_on(hooks)
-        self.go_on()
-
-    def held(self, kind: str, doing: str, end: str) -> None:
-        """Something happens to a job while a dispatcher holds it, which then stops or meets a refusal."""
-        self.schedule("run_after", kind, 10.0, Plan())
-        key = self.keys
-        self.advance(8.5)
-        self.dispatch()
-        if key in (keys := list(self.rows())):
-            if doing == "cancel":
-                self.cancel(keys.index(key))
-            elif doing != "nothing":
-                self.reschedule(keys.index(key), 5.0 if doing == "reschedule" else 1.0)
-        if end == "stops":
-            self.stop_dispatcher()
-        else:
-            self.advance(2.0)
-            with self.trouble(Fault("publish", 0, "before", "refuse")):
-                self.publish()
+    def deliver_all(self) -> None:
+        """All that is in the broker now."""
+        messages, self.broker.messages = self.broker.messages, []
+        for message in messages:
+            self.deliver(message)
 
     # -- workers
 
@@ -368,8 +356,15 @@ class Play(World):
             if current:
                 job.excuses.add("WorkerLost")
                 job.told_lost.add(attempt)
+                self.told_deaths.add(id)
             tell = self.reconciler.requeued if job.kind == "late" else self.reconciler.worker_lost
             tell(id, attempt, "signal 9")
+
+    def give_back(self, key: int, id: str, attempt: int, *, alone: bool = True) -> None:
+        """The worker's main process tells that nobody has begun with a message of a batch."""
+        self.told.append((id, attempt, int(self._is_of(self.rows().get(key), attempt))))
+        self.told_given_back.add(id)
+        self.reconciler.not_begun([(id, attempt)], alone=alone)
 
     def tell_of(self, what: str, number: int) -> None:
         """Other things that a main process tells."""
@@ -396,14 +391,20 @@ class Play(World):
 
     def apply_told(self) -> None:
         """The reconciler writes what it was told: nothing that is about an older attempt."""
-        before, told = self.rows(), self.told
+        before, told, deaths, given_back = self.rows(), self.told, self.told_deaths, self.told_given_back
         self.reconciler.apply_told()
-        self.told = []
+        self.told, self.told_deaths, self.told_given_back = [], set(), set()
         if not self.peace:
             return  # while it tried again time went on, and leases ran out
         for key, row in self.rows().items():
             if row != before[key] and not any(id == row.id and current for id, _, current in told):
                 violated(7, f"told {told}: {before[key]} -> {row}")
+            if row == before[key] or row.state != "pending" or row.id in given_back:
+                continue
+            if row.attempt <= before[key].attempt:
+                violated(7, f"it starts anew at no new attempt: {before[key]} -> {row}")
+            if row.id in deaths and row.losses <= before[key].losses:
+                violated(7, f"its worker's death was not counted: {before[key]} -> {row}")
 
     # -- what runs
 
@@ -531,10 +532,9 @@ class Play(World):
             )
 
     def _check_retry(self, message: Message) -> None:
-        row, due = self.rows()[message.key], self.now + int(self.plans[message.key].countdown * 1e6)
-        lost_at = self.now + self.horizon + self.redelivery
-        if row.next_at not in (due, lost_at):
-            violated(6, f"its retry is due at {due}, or its message lost at {lost_at}: {row}")
+        if self.rows()[message.key].attempt <= message.attempt + 1:
+            violated(7, f"its retry is no new attempt: {self.rows()[message.key]}")
+        self._is_due(message.key, self.plans[message.key].countdown)
 
     def _ended(self, frame: Frame, end: Callable[[], Any]) -> bool:
         """A task ends its row if, and only if, it is still its own; whether it surely did."""

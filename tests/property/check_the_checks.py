@@ -82,7 +82,8 @@ def _play(url: str, examples: int) -> tuple[str | None, str | None, int]:
     from hypothesis.stateful import get_state_machine_test
 
     from tests.property.actors import Play
-    from tests.property.machine import Guarantees, drill
+    from tests.property.incidents import drill
+    from tests.property.machine import Guarantees
     from tests.property.model import Violation
 
     stage = Play(url)

@@ -9,13 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from confect_celery import DelayOutOfRange, Duration
 from tests.property.actors import Play
+from tests.property.incidents import INCIDENTS, Incident
 from tests.property.model import Violation, violated
 from tests.property.plans import (
     BUSY,
-    CONTESTS,
     DEATHS,
     FAULTS,
-    HELD,
     KINDS,
     MEANWHILE,
     NUMBERS,
@@ -23,7 +22,6 @@ from tests.property.plans import (
     SECONDS,
     STEPS,
     TROUBLES,
-    Contest,
     Fault,
     Meanwhile,
     Plan,
@@ -66,13 +64,9 @@ class Guarantees(RuleBasedStateMachine):
             self.play.go_on(hooks)
         self.play.go_on()
 
-    @rule(held=st.sampled_from(HELD))
-    def held_by_a_dispatcher(self, held: tuple[str, str, str]) -> None:
-        self.play.held(*held)
-
-    @rule(contest=st.sampled_from(CONTESTS))
-    def contested(self, contest: Contest) -> None:
-        self.play.contest(*contest)
+    @rule(incident=st.sampled_from(INCIDENTS))
+    def incident(self, incident: Incident) -> None:
+        incident(self.play)
 
     @rule(kind=KINDS, seconds=st.sampled_from([0.0, 0.999999, -1.0, 6 * 366 * 86400.0]))
     def schedule_out_of_range(self, kind: str, seconds: float) -> None:
@@ -203,18 +197,3 @@ class Guarantees(RuleBasedStateMachine):
     def teardown(self) -> None:
         if Violation.raised is None:
             self.play.quiesce()
-
-
-def drill(play: Play) -> None:
-    """Every contest once, whatever chance would have brought."""
-    for start in range(0, len(CONTESTS), 8):
-        play.reset()
-        for contest in CONTESTS[start : start + 8]:
-            play.contest(*contest)
-            play.look()
-        play.quiesce()
-    play.reset()
-    for held in HELD:
-        play.held(*held)
-        play.look()
-    play.quiesce()

@@ -144,6 +144,8 @@ class Model:
                 violated(7, f"the attempt went back: {last} -> {row}")
         if (row.state in LIVE) != (row.next_at is not None) or (row.state in LIVE) != (row.completed is None):
             violated(7, f"next_at is set iff live, completed_time iff not: {row}")
+        if row.state in LIVE and row.losses >= 3:
+            violated(7, f"it is run again though its worker died {row.losses} times: {row}")
         if row.scheduled != job.time:
             violated(6, f"job {job.key} was to run at {job.time}, its row says {row.scheduled}")
         if job.canceled and row.state != "canceled":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -122,14 +122,16 @@ def _publishes_at_once(original: Any, transaction: Any, callback: Any) -> bool:
 def _publishes_whatever_became_of_it(original: Any, database: Any) -> Any:
     @contextmanager
     def transaction() -> Any:
-        with original(database) as t:
-            try:
+        callbacks: list[Any] = []
+        try:
+            with original(database) as t:
+                callbacks = t._callbacks
                 yield t
-            except Exception:
-                for callback in t._callbacks:
-                    if "publish" in callback.__qualname__:
-                        callback()
-                raise
+        except Exception:
+            for callback in callbacks:
+                if "publish" in callback.__qualname__:
+                    callback()
+            raise
 
     return transaction()
 
@@ -155,7 +157,8 @@ def _publishes_before_the_hand_over(original: Any, dispatcher: Any) -> Any:
 
     def published(*args: Any, **kwargs: Any) -> Any:
         for delivery in (taken := claim_due(*args, **kwargs)):
-            dispatcher._outbox.publish(delivery)
+            with suppress(Exception):
+                dispatcher._outbox._transport.publish(delivery)
         return taken
 
     rows.claim_due = published
@@ -202,11 +205,11 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     keeps("next_at", "_reschedule"),
     keeps("scheduled_time", "_reschedule"),
     # -- the dispatcher's
-    any_("state", "_pick_due"),
-    any_("next_at", "_pick_due"),
-    any_("deliveries+next_at", "_pick_due"),
+    any_("state", "_pick_due", "_pick_due_since"),
+    any_("next_at", "_pick_due", "_pick_due_since"),
+    any_("deliveries+next_at", "_pick_due", "_pick_due_since"),
     any_("state", "_hand_over", equivalent=LOCKED),
-    any_("state", "_pick_due", "_hand_over"),
+    any_("state", "_pick_due", "_pick_due_since", "_hand_over"),
     any_("state", "_take_back"),
     any_("attempt", "_take_back"),
     any_("state", "_condemn", equivalent=LOCKED),
@@ -218,7 +221,7 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_lose"),
     any_("state", "_requeue"),
     any_("attempt", "_requeue"),
-    any_("state", "_pick_dead"),
+    any_("state", "_pick_dead", equivalent="bury and requeue have the same guard: monitors hear a wrong word, no more"),
     any_("next_at", "_any_dead", "_pick_dead"),
     any_("state", "_bury", equivalent=LOCKED),
     any_("state", "_pick_dead", "_bury"),
@@ -280,7 +283,10 @@ DECISIONS: Final[Sequence[Mutant]] = (
         "dispatcher: far ahead",
         (call(f"{STATEMENTS}.claim_due", _further), call(f"{STATEMENTS}.oldest_due", _further)),
     ),
-    Mutant("dispatcher: the last ones first", (statement("_pick_due", _last_first),)),
+    Mutant(
+        "dispatcher: the last ones first",
+        (statement("_pick_due", _last_first), statement("_pick_due_since", _last_first)),
+    ),
     Mutant(
         "dispatcher: a lost message is waited for as long each time",
         (

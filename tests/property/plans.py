@@ -97,31 +97,6 @@ MEANWHILE = st.builds(
     number=NUMBERS,
     seconds=st.sampled_from([0.5, 1.0, 5.0, 31.0, 70.0]),
 )
-Contest = tuple[str, str, str | int, str]
-ENDS = {
-    "mutation": ("raises", "ok", "flaky", "dies"),
-    "action": ("raises", "ok", "dies"),
-    "task": ("raises", "ok", "retries", "dies"),
-    "late": ("raises", "ok", "retries", "dies"),
-}
-POSTPONING = 19
-"""Ten tries and nine waits between them: then comes the transaction that postpones a mutation."""
-CONTESTS: list[Contest] = [
-    (kind, doing, when, end)
-    for when in (0, 1, 2, POSTPONING, "last", "first")
-    for doing in ("reschedule it", "cancel it", "taken over", "duplicate", "stall", "revoke it")
-    for kind, ends in ENDS.items()
-    for end in ends
-    if when != POSTPONING or end == "flaky"
-]
-"""A job of this kind; what happens to it, while it runs or right before the nth transaction of its run; how it ends."""
-HELD = [
-    (kind, doing, end)
-    for doing in ("reschedule", "reschedule soon", "cancel", "nothing")
-    for end in ("stops", "is refused")
-    for kind in ("mutation", "action")
-]
-"""A job of this kind; what happens to it while a dispatcher holds it; how that goes on."""
 FEW = st.lists(MEANWHILE, min_size=1, max_size=2).map(tuple)
 SOME = st.one_of(st.just(()), FEW)
 PLAIN = st.just(Plan())
@@ -154,6 +129,7 @@ class Step:
     inside: Any = ()
 
 
+ALL_KINDS = ("mutation", "action", "task", "late")
 KINDS = st.sampled_from(["mutation", "mutation", "action", "action", "task", "late"])
 STEP = st.builds(
     Step,
