@@ -57,6 +57,7 @@ class Report:
     native_early: int = 0
     native_late_seconds: dict[str, float] = field(default_factory=dict)
     seconds: float = 0
+    latest: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -226,7 +227,7 @@ class Campaign:
         report.scheduled, report.native_scheduled = len(self.ids), len(self.native_due)
         failed: Counter[str] = Counter()
         twice: Counter[str] = Counter()
-        late: list[float] = []
+        late: list[tuple[float, str]] = []
         for job, id in self.ids.items():
             row, kind = rows.get(id), self.kinds[job]
             events = ledger.get(job, [])
@@ -246,7 +247,7 @@ class Campaign:
             # A task that waits for its retry may be moved as well: what ran before that was of the time before.
             timed = [at for at in starts if at > self.moved.get(job, 0)]
             if row.state.kind != "canceled" and timed:
-                late.append(timed[0] - due)
+                late.append((timed[0] - due, f"{job} {id} attempt {row.attempt}, {row.deliveries} deliveries"))
                 if timed[0] < due - _TOLERANCE:
                     report.early += 1
                     report.wrong.append(f"early: {job} {id} by {due - timed[0]:.4f} s {events}")
@@ -262,7 +263,8 @@ class Campaign:
                 report.started_after_cancel += 1
                 report.wrong.append(f"after cancel: {job} {id} {canceled_at} {events}")
         report.failed, report.run_twice = dict(failed), {kind: n for kind, n in twice.items() if n}
-        report.late_seconds = percentiles(late)
+        report.late_seconds = percentiles([seconds for seconds, _ in late])
+        report.latest = [f"late by {seconds:.1f} s: {what}" for seconds, what in sorted(late)[:-6:-1]]
         ran = {job: [at for at, event in ledger.get(job, []) if event == "start"] for job in self.native_due}
         report.native_lost = sum(not starts for starts in ran.values())
         report.native_run_twice = sum(len(starts) > 1 for starts in ran.values())
@@ -301,8 +303,12 @@ def run(
 
 def table(report: Report) -> str:
     """The report to be read."""
-    lines = [f"{name.replace('_', ' '):24} {value}" for name, value in asdict(report).items() if name != "wrong"]
-    return "\n".join([*lines, *report.wrong[:30]])
+    lines = [
+        f"{name.replace('_', ' '):24} {value}"
+        for name, value in asdict(report).items()
+        if name not in ("latest", "wrong")
+    ]
+    return "\n".join([*lines, *report.latest, *report.wrong[:30]])
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """Kills the process at a named seam: imported by the shop's workers in tests only, so shipped code has no hooks.
 
 A plan file says of a row at which seams its process dies, one after the other: `{row: [[seam, victim], …]}`, the victim
-being "child" (the process that comes there) or "whole" (the worker with its pool). A seam is a statement of the store
+being "child" (the process that comes there) or "whole" (the worker with its pool); the row "any" is the first that
+comes there. A seam is a statement of the store
 "before" and "after" it ran and "committed", a message's "publish" and "ack" before and after, and the function's own
 first and last line. Each step happens once: a file marks it.
 """
@@ -20,13 +21,14 @@ from typing import Any
 from celery.worker.request import Request
 
 from confect_celery.runtime import CeleryTransport
+from confect_celery.runtime.batches import BatchTransport
 from confect_celery.store import OwnTransaction
 from confect_celery.store.database import Database
 from confect_celery.store.statements import Statements
 
 STATEMENTS = (
-    "insert", "claim_due", "load", "start", "succeed_pending", "succeed_running", "fail_running", "retry", "lose",
-    "requeue", "bury",
+    "insert", "claim_due", "load", "load_locked", "load_many", "start", "succeed_pending", "succeed_running",
+    "fail_running", "retry", "lose", "requeue", "take_back", "bury",
 )  # fmt: skip
 
 _directory: Path | None = None
@@ -37,17 +39,15 @@ def hit(seam: str, id: str) -> None:
     """Die here if the plan says so."""
     if _directory is None or not (_directory / "plan.json").exists():
         return
-    steps = json.loads((_directory / "plan.json").read_text()).get(id, [])
-    for number, (planned, victim) in enumerate(steps):
-        mark = _directory / f"{id}.{number}"
-        if mark.exists():
-            continue
+    plan = json.loads((_directory / "plan.json").read_text())
+    for row in (id, "any"):
+        left = (step for step in enumerate(plan.get(row, ())) if not (_directory / f"{row}.{step[0]}").exists())
+        number, (planned, victim) = next(left, (0, ("", "")))
         if planned == seam:
-            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(_directory / f"{row}.{number}", os.O_CREAT | os.O_EXCL))
             if victim == "whole":
                 os.killpg(os.getpgid(0), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
-        return
 
 
 def arm(directory: Path) -> None:
@@ -57,14 +57,16 @@ def arm(directory: Path) -> None:
     for name in STATEMENTS:
         setattr(Statements, name, _statement(name, getattr(Statements, name)))
     Database.transaction = _transaction(Database.transaction)  # type: ignore[method-assign]
+    Database.statement = _transaction(Database.statement)  # type: ignore[method-assign]
     CeleryTransport.publish = _around("publish", CeleryTransport.publish)  # type: ignore[method-assign]
+    BatchTransport.publish = _around("publish", BatchTransport.publish)  # type: ignore[method-assign]
     Request.acknowledge = _around("ack", Request.acknowledge)
 
 
 def _ids(name: str, args: tuple[Any, ...], result: Any) -> list[str]:
     if name == "claim_due":
         return [delivery.id for delivery in result or ()]
-    if name in ("bury", "insert"):
+    if name in ("bury", "insert", "load_many"):
         return [getattr(each, "id", each) for each in args[0]]
     return [args[0]]
 
@@ -101,10 +103,14 @@ def _transaction(original: Callable[[Database], Any]) -> Callable[[Database], An
 
 def _around(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        id = str(args[0].id if args else self.id)
-        hit(f"{name} before", id)
+        # A message's row, or those of a batch; an acknowledgement's message is the request itself.
+        about = args[0] if args else getattr(self, "entries", self)
+        ids = [str(each.id) for each in (about if isinstance(about, list) else [about])]
+        for id in ids:
+            hit(f"{name} before", id)
         result = original(self, *args, **kwargs)
-        hit(f"{name} after", id)
+        for id in ids:
+            hit(f"{name} after", id)
         return result
 
     return wrapped

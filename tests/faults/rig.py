@@ -15,6 +15,7 @@ from unittest import mock
 
 from confect_celery import ScheduledFunction
 from tests.faults import skew
+from tests.faults.nursery import Raised
 from tests.support.processes import Worker
 
 _numbers = itertools.count(1)
@@ -34,7 +35,8 @@ class Rig:
     def __init__(
         self, directory: Path, broker_url: str, database_url: str, config: dict[str, Any], *, crash: bool = False
     ) -> None:
-        self.directory = directory
+        """`crash`: workers may be told to die, and start quickly."""
+        self.directory, self.crash = directory, crash
         self.ledger_file = directory / "ledger"
         self.env = {
             "TEST_BROKER_URL": broker_url,
@@ -63,7 +65,8 @@ class Rig:
 
     def worker(self, *options: str, ahead: float = 0) -> Worker:
         """One more worker, started; its host's clock is so many seconds `ahead`."""
-        worker = Worker("tests.faults.shop", self.directory, self.env, *options)
+        kind = Raised if self.crash else Worker
+        worker = kind("tests.faults.shop", self.directory, self.env, *options)
         self.skew(worker, ahead)
         self.workers.append(worker)
         worker.start()

