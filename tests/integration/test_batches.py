@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from celery.events import EventReceiver
 
 from confect_celery import Duration, StateKind
 from confect_celery.runtime import CeleryTransport
 from confect_celery.runtime.batches import BATCH_HEADER, BATCH_TASK, BatchTransport
 from confect_celery.store import Delivery
 from tests.integration.rig import Rig
+from tests.support.listening import listening
 from tests.support.waiting import wait_for
 
 NOW = Duration.seconds(1)
@@ -36,37 +33,21 @@ def once_each(rig: Rig, labels: Sequence[str]) -> None:
     assert {label: len(rig.marks(label)) for label in labels} == dict.fromkeys(labels, 1)
 
 
-@pytest.fixture
-def events(new_rig: NewRig) -> Iterator[tuple[Rig, dict[str, list[dict[str, Any]]]]]:
-    """A shop, and what its workers tell of each id."""
+def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig) -> None:
     rig = new_rig()
-    heard: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    done = threading.Event()
-
-    def listen() -> None:
-        with rig.app.connection() as connection:
-            receiver = EventReceiver(
-                connection, handlers={"*": lambda event: heard[event.get("uuid", "")].append(event)}
-            )
-            while not done.is_set():
-                with suppress(TimeoutError):
-                    receiver.capture(limit=None, timeout=0.3, wakeup=False)
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    yield rig, heard
-    done.set()
-    listener.join()
-
-
-def test_rows_of_all_kinds_run_once_each_under_their_own_ids(events: Any) -> None:
-    rig, heard = events
     rig.worker()
     jobs = marks(rig, "m", 60)
     jobs += [(NOW, rig.shop.look, {"label": f"l {number}"}) for number in range(60)]
     jobs += [(NOW, rig.shop.add, {"x": 1000, "y": number}) for number in range(60)]
-    ids = rig.scheduler.run_many(jobs)
-    rows = rig.ended(ids)
+    with listening(rig.app) as events:
+        ids = rig.scheduler.run_many(jobs)
+        rows = rig.ended(ids)
+
+        def told() -> bool:
+            heard = {(event.get("uuid"), event["type"]) for event in list(events)}
+            return heard >= {(id, f"task-{what}") for id in ids for what in ("received", "started", "succeeded")}
+
+        wait_for(told, within=20, what="each row's own events")
 
     assert {row.state.kind for row in rows} == {StateKind.SUCCESS}
     once_each(
@@ -76,14 +57,9 @@ def test_rows_of_all_kinds_run_once_each_under_their_own_ids(events: Any) -> Non
     seen = rig.app.AsyncResult(ids[70]).get(timeout=10)
     assert seen == {"row": ids[70], "task": ids[70], "root": ids[70], "eta": seen["eta"]}
     assert rig.app.AsyncResult(ids[130]).get(timeout=10) == 1010
-
-    def told() -> bool:
-        return all({"task-received", "task-started", "task-succeeded"} <= {e["type"] for e in heard[id]} for id in ids)
-
-    wait_for(told, within=20, what="each row's own events")
-    (done,) = [event for event in heard[ids[130]] if event["type"] == "task-succeeded"]
+    (done,) = [event for event in events if (event.get("uuid"), event["type"]) == (ids[130], "task-succeeded")]
     assert done["result"] == "1010" and done["hostname"].startswith("w")
-    assert not [event for told in heard.values() for event in told if event.get("name") == BATCH_TASK]
+    assert not [event for event in events if event.get("name") == BATCH_TASK]
 
 
 def test_a_child_that_dies_takes_no_other_row_with_it(new_rig: NewRig) -> None:

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from celery.events import EventReceiver
 
 from confect_celery import Duration
 from tests.integration.rig import Rig, rig
+from tests.support.listening import listening
 from tests.support.waiting import wait_for
 
 SECRET = "s3cr3t-4711"
 SOON = Duration.seconds(1)
-
-
-@contextmanager
-def listening(shop: Rig) -> Iterator[list[dict[str, Any]]]:
-    """The events that Flower would see."""
-    events: list[dict[str, Any]] = []
-    with shop.app.connection_for_read() as connection:
-        receiver = EventReceiver(connection, handlers={"*": events.append}, app=shop.app)
-        thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=True), daemon=True)
-        thread.start()
-        wait_for(lambda: any(event["type"] == "worker-heartbeat" for event in events), what="the first event")
-        yield events
-        receiver.should_stop = True
-        thread.join(10)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +27,7 @@ def discreet(tmp_path_factory: pytest.TempPathFactory, broker_urls: Iterator[str
 def test_no_argument_is_shown(discreet: Rig) -> None:
     shop = discreet.shop
     label = shop.Label(label=SECRET)
-    with listening(discreet) as events:
+    with listening(discreet.app) as events:
         ids = [
             discreet.scheduler.run_after(SOON, shop.mark, label),
             discreet.scheduler.run_after(SOON, shop.look, label),
