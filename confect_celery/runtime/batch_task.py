@@ -39,7 +39,11 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         """As Celery makes it."""
         super().__init__(message, *args, **kwargs)
-        self.request_dict[_EVENTS] = bool(kwargs.get("eventer") and kwargs["eventer"].enabled)
+        eventer = kwargs.get("eventer")
+        # Without -E it is enabled all the same, for what it tells of the worker itself.
+        self.request_dict[_EVENTS] = bool(
+            eventer and eventer.enabled and (not eventer.groups or "task" in eventer.groups)
+        )
 
     @property
     def entries(self) -> list[Entry]:
