@@ -24,6 +24,7 @@ from confect_celery.runtime.revoke import Panel, install_control
 from confect_celery.runtime.roll_call import RollCall
 from confect_celery.runtime.task import ConfectTask, attempt_of
 from confect_celery.runtime.transport import CeleryTransport
+from confect_celery.runtime.warm_up import have_children_ready
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
@@ -99,6 +100,7 @@ class WorkerStep(bootsteps.StartStopStep):
         if BATCH_TASK not in self.parts.app.tasks:
             self.parts.app.register_task(make_batch_task(self.parts))
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
+        have_children_ready(self.parts)
 
     def start(self, parent: Worker) -> None:
         """Start the actors once the pool stands: its first children must not inherit their threads' locks."""

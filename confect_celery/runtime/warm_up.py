@@ -1,0 +1,35 @@
+"""What a pool's new child would otherwise do while its first row waits: import a driver, connect, compile statements."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from celery import signals
+
+from confect_celery.runtime.parts import Parts
+
+__all__ = ["have_children_ready"]
+
+logger = logging.getLogger(__name__)
+
+
+def have_children_ready(parts: Parts) -> None:
+    """Have each child of this worker's pool get ready as soon as it is forked; call it before the pool starts."""
+    parts.store.database.url.get_dialect().import_dbapi()  # once, for all that will be forked
+
+    def forked(**_: Any) -> None:
+        # Beside its start: a child that waits for a database for four seconds is taken for dead.
+        threading.Thread(target=_get_ready, args=(parts,), name="confect-warm-up", daemon=True).start()
+
+    signals.worker_process_init.connect(forked, weak=False)
+
+
+def _get_ready(parts: Parts) -> None:
+    database, rows = parts.store.database, parts.store.rows
+    try:
+        with database.thread():
+            database.reading(rows.warm_up, tries=1)
+    except Exception as error:  # the first row will tell, and knows how to wait
+        logger.debug("Not ready yet: %s", error)
