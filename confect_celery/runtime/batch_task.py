@@ -15,7 +15,8 @@ from celery.worker.request import Request
 
 from confect_celery.runtime.announce import Announcer
 from confect_celery.runtime.batches import BATCH_TASK, LONGEST_SECONDS, Entry, entries_of
-from confect_celery.runtime.board import Board
+from confect_celery.runtime.board import At, Board
+from confect_celery.runtime.claims import CLAIMS, Relay
 from confect_celery.runtime.dispatcher import Outbox
 from confect_celery.runtime.messages import LOADED, task_name
 from confect_celery.runtime.parts import Parts
@@ -51,16 +52,16 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
         return entries_of(self.request_dict)
 
     @property
-    def at(self) -> int | None:
-        """The position of the row that the child is at; None where it cannot be known."""
+    def at(self) -> At | None:
+        """Where the child is; None where it cannot be known."""
         pid: Any = self.worker_pid  # the stubs take it for a text
-        return BatchTask.board.position(pid, self.id) if BatchTask.board is not None else None
+        return BatchTask.board.at(pid, self.id) if BatchTask.board is not None else None
 
     @property
     def running(self) -> str | None:
         """The id of the row that the child is at."""
-        position, entries = self.at, self.entries
-        return entries[position].id if position is not None and position < len(entries) else None
+        at, entries = self.at, self.entries
+        return entries[at.position].id if at is not None and at.position < len(entries) else None
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child in the midst of a row."""
@@ -76,14 +77,17 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
             self._ended_at(lambda to, entry: to.worker_lost(entry.id, entry.attempt, str(error)))
 
     def _ended_at(self, tell: Callable[[Reconciler, Entry], None]) -> None:
-        reconciler, entries, position = BatchTask.reconciler, self.entries, self.at
+        reconciler, entries, at = BatchTask.reconciler, self.entries, self.at
         if reconciler is None:
             return
-        if position is not None and position < len(entries):
-            tell(reconciler, entries[position])
-            entries = entries[position + 1 :]
+        if at is not None and at.position < len(entries):
+            if at.waits:
+                before = entries[at.position - 1]
+                reconciler.succeeded(before.id, before.attempt)
+            tell(reconciler, entries[at.position])
+            entries = entries[at.position + 1 :]
         # What had not begun goes on at once; of what had ended there is no row pending at that attempt any more.
-        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries], alone=position is None)
+        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries], alone=at is None)
 
 
 class BatchTask(celery.Task):  # type: ignore[type-arg]
@@ -113,17 +117,30 @@ class BatchTask(celery.Task):  # type: ignore[type-arg]
         ids = [entry.id for entry in entries]
         database, rows = parts.store.database, parts.store.rows
         found = database.reading(lambda connection: rows.load_many(connection, ids), tries=_TRIES)
-        began = time.monotonic()
-        for position, entry in enumerate(entries):
-            if position and time.monotonic() - began > LONGEST_SECONDS:
-                self._hand_on([row for each in entries[position:] if (row := found.get(each.id)) is not None])
-                return position
-            if self.board is not None:
-                self.board.note(str(request.id), position)
-            self._run_row(transport, entry, found.get(entry.id), request)
+        began, at = time.monotonic(), 0
+
+        def next_claims() -> bool:
+            """Whether the row after the one that runs will be claimed in a moment, as it looks from here."""
+            if at + 1 >= len(entries) or time.monotonic() - began > LONGEST_SECONDS:
+                return False
+            row = found.get(entries[at + 1].id)
+            return row is not None and row.kind != "mutation" and row.scheduled_time <= parts.clock.now()
+
+        relay = Relay(parts.store, parts.clock, parts.settings, next_claims)
+        try:
+            for at, entry in enumerate(entries):  # `next_claims` looks at it
+                if at and time.monotonic() - began > LONGEST_SECONDS:
+                    self._hand_on([row for each in entries[at:] if (row := found.get(each.id)) is not None])
+                    return at
+                if self.board is not None:
+                    self.board.note(str(request.id), at, waits=relay.waits)
+                self._run_row(transport, entry, found.get(entry.id), request, relay)
+                relay.flush(but=entry.id)
+        finally:
+            relay.flush()
         return len(entries)
 
-    def _run_row(self, transport: CeleryTransport, entry: Entry, row: Pending | None, batch: Any) -> None:
+    def _run_row(self, transport: CeleryTransport, entry: Entry, row: Pending | None, batch: Any, relay: Relay) -> None:
         name = entry.name
         if row is None or row.attempt != entry.attempt or task_name(row.name, row.options) != name:
             reason = "superseded" if row is None or row.attempt != entry.attempt else "misnamed"
@@ -138,6 +155,7 @@ class BatchTask(celery.Task):  # type: ignore[type-arg]
         request.update(
             {
                 LOADED: row,
+                CLAIMS: relay,
                 "hostname": batch.hostname,
                 "delivery_info": batch.delivery_info,
                 "is_eager": False,

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol
 from confect_celery import tracing
 from confect_celery.errors import InvalidArguments, UnknownFunction
 from confect_celery.functions import FunctionRef, Registry, codec, failure
+from confect_celery.runtime.claims import Claims
 from confect_celery.runtime.punctual import wait_until
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
@@ -104,19 +105,29 @@ class Gate:
         self._invoker = invoker
         self._clock = clock
         self._settings = settings
+        self._claims = Claims(store, clock, settings)
 
-    def run(self, id: str, attempt: int, name: str | None = None, loaded: Pending | None = None) -> Outcome:
-        """Run the row `id`, if it is pending at this `attempt` and its time has come; `loaded` is what was just read.
+    def run(
+        self,
+        id: str,
+        attempt: int,
+        name: str | None = None,
+        loaded: Pending | None = None,
+        claims: Claims | None = None,
+    ) -> Outcome:
+        """Run the row `id`, if it is pending at this `attempt` and its time has come.
+
+        Of a row in a batch, `loaded` is what was just read, and `claims` are the batch's.
 
         The row is trusted, the message is not: one that bears the `name` of another function starts nothing, since its
         queue and its time limit are another's too.
         """
-        outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name, loaded)
+        outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name, loaded, claims or self._claims)
         if isinstance(outcome, Dropped):
             self._store.events.dropped(id, name or "", attempt, outcome.reason)
         return outcome
 
-    def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None) -> Outcome:
+    def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None, claims: Claims) -> Outcome:
         if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
             return self._run_mutation(id, attempt, name)  # which reads its row inside its transaction
         database = self._store.database
@@ -127,7 +138,7 @@ class Gate:
             return self._why_not(id, attempt)
         if name is None and row.kind == "mutation":
             return self._run_mutation(id, attempt, row.name)
-        return self._run_loaded(row, name)
+        return self._run_loaded(row, name, claims)
 
     def _run_mutation(self, id: str, attempt: int, name: str) -> Outcome:
         rows, database = self._store.rows, self._store.database
@@ -181,7 +192,7 @@ class Gate:
         ref = self._registry.get(row.name)
         return ref, codec.decode(ref, row.args)
 
-    def _run_loaded(self, row: Pending, name: str | None) -> Outcome:
+    def _run_loaded(self, row: Pending, name: str | None, claims: Claims) -> Outcome:
         """Run the action of a row that was read a moment ago."""
         if name is not None and row.name != name:
             return Dropped("misnamed")
@@ -194,39 +205,32 @@ class Gate:
         span = tracing.Run(row.name, row.id, row.attempt, row.options)
         failed: Exception | None = None
         try:
-            outcome = self._run_action(row, ref, args)
+            outcome = self._run_action(row, ref, args, claims)
             failed = outcome.error if isinstance(outcome, Failed) else None
         finally:
             span.end(failed)
         return outcome
 
-    def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any) -> Outcome:
-        rows, attempt = self._store.rows, row.attempt + 1
-
-        def claim(transaction: OwnTransaction) -> bool:
-            lease_until = self._clock.now() + self._settings.redelivery
-            return rows.start(transaction.connection, row.id, row.attempt, lease_until)
-
-        if not self._store.database.retrying(claim, single=True, tries=_TRIES):
+    def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any, claims: Claims) -> Outcome:
+        if not claims.start(row):
             return self._why_not(row.id, row.attempt)
-        began = self._begin(row)
+        began, attempt = self._begin(row), row.attempt + 1
         try:
             result = self._invoker.call_action(ref, args, row.id)
         except Exception as error:
-            described = failure.describe(error, ref.options.errors)
-            outcome: Outcome = Failed(error)
+            described, failed = failure.describe(error, ref.options.errors), Failed(error)
 
-            def finish(transaction: OwnTransaction) -> bool:
-                return rows.fail_running(transaction.connection, row.id, attempt, self._clock.now(), described)
-        else:
-            outcome = Succeeded(result)
+            def fail(transaction: OwnTransaction) -> bool:
+                return self._store.rows.fail_running(
+                    transaction.connection, row.id, attempt, self._clock.now(), described
+                )
 
-            def finish(transaction: OwnTransaction) -> bool:
-                return rows.succeed_running(transaction.connection, row.id, attempt, self._clock.now())
-
-        if not self._store.database.retrying(finish, single=True, tries=_TRIES):
-            return self._why_not(row.id, attempt)
-        return self._told(row, outcome, began)
+            if not self._store.database.retrying(fail, single=True, tries=_TRIES):
+                return self._why_not(row.id, attempt)
+            return self._told(row, failed, began)
+        seconds = time.monotonic() - began
+        done = claims.succeed(row, lambda: self._store.events.finished(row, "success", seconds))
+        return Succeeded(result) if done else self._why_not(row.id, attempt)
 
     def _begin(self, row: Pending) -> float:
         self._store.events.claimed(row, row.due, self._clock.now(), row.options.get("queue"))

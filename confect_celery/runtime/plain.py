@@ -15,6 +15,7 @@ from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
+from confect_celery.runtime.claims import Claims, claims_of
 from confect_celery.runtime.messages import loaded_row, task_name
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.punctual import wait_until
@@ -118,8 +119,7 @@ class PlainTasks:
 
     def _start(self, row: Pending, task: Task[Any, Any]) -> bool:
         store, now = self._parts.store, self._parts.clock.now()
-        lease_until = now + self._parts.settings.redelivery
-        if not self._apply(lambda t: store.rows.start(t.connection, row.id, row.attempt, lease_until)):
+        if not self._claims(task).start(row):
             return False
         span = Run(task.name, row.id, row.attempt, row.options)
         setattr(task.request, _CLAIM, Claim(row, time.monotonic(), span))
@@ -144,13 +144,15 @@ class PlainTasks:
             described = failure.describe(retval if isinstance(retval, BaseException) else RuntimeError(repr(retval)))
             if self._apply(lambda t: rows.fail_running(t.connection, task_id, attempt, now, described)):
                 self._told(claim, "failed", described["tag"])
-        elif state in (states.SUCCESS, states.IGNORED) and self._apply(
-            lambda t: rows.succeed_running(t.connection, task_id, attempt, now)
-        ):  # any other end is the main process's to tell, or the sweep's
-            self._told(claim, "success")
+        elif state in (states.SUCCESS, states.IGNORED):  # any other end is the main process's to tell, or the sweep's
+            self._claims(task).succeed(claim.row, lambda: self._told(claim, "success"))
 
     def _told(self, claim: Claim, state: str, tag: str | None = None) -> None:
         self._parts.store.events.finished(claim.row, state, time.monotonic() - claim.began, tag)
+
+    def _claims(self, task: Any) -> Claims:
+        parts = self._parts
+        return claims_of(task.request) or Claims(parts.store, parts.clock, parts.settings)
 
     def _apply(self, work: Callable[[OwnTransaction], T]) -> T:
         return self._parts.store.database.retrying(work, single=True, tries=_TRIES)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from confect_celery.functions import FunctionRef
+from confect_celery.runtime.claims import claims_of
 from confect_celery.runtime.gate import Failed, Postponed, Succeeded
 from confect_celery.runtime.messages import ATTEMPT_HEADER, loaded_row
 
@@ -125,7 +126,9 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
     def run(self, *_args: Any, **_kwargs: Any) -> Any:
         """Run the row whose id is the task id."""
         request = self.request
-        outcome = self.gate().run(str(request.id), attempt_of(request), self.name, loaded_row(request))
+        outcome = self.gate().run(
+            str(request.id), attempt_of(request), self.name, loaded_row(request), claims_of(request)
+        )
         if isinstance(outcome, Succeeded):
             return _plain(outcome.result)
         if isinstance(outcome, Failed):

@@ -1,4 +1,4 @@
-"""What a pool's new child would otherwise do while its first row waits: import a driver, connect, compile statements."""
+"""What a new child would otherwise do while its first row waits: import a driver, connect, compile statements."""
 
 from __future__ import annotations
 

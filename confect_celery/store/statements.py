@@ -139,6 +139,17 @@ class Statements:
         )
         self._start = self._transition("start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})
 
+        ended = sa.and_(
+            c.id == sa.bindparam("ended_row", type_=_AnyId()),
+            c.attempt == sa.bindparam("ended_attempt", type_=_AnyAttempt()),
+        )
+        both = [
+            self._transition("succeed_running", ended, done).returning(c.id).cte("ended"),
+            self._start.returning(c.id).cte("started"),
+        ]
+        counts = [sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in both]
+        self._succeed_and_start = sa.select(*counts)
+
         batch = sa.bindparam("batch", type_=sa.Integer)
         ahead = sa.bindparam("ahead", type_=c.next_at.type)
         due = sa.and_(
@@ -396,6 +407,28 @@ class Statements:
     def start(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
         """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
         return _one(connection.execute(self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
+
+    def succeed_and_start(
+        self,
+        connection: sa.Connection,
+        ended: str,
+        ended_attempt: int,
+        now: DateTime,
+        id: str,
+        attempt: int,
+        lease_until: DateTime,
+    ) -> tuple[bool, bool]:
+        """`succeed_running` of one row and `start` of another, each by its own guard: what each of them gives back.
+
+        One statement where the dialect `changes_in_ctes`, else two, of one transaction.
+        """
+        if not self._dialect.changes_in_ctes:
+            done = self.succeed_running(connection, ended, ended_attempt, now)
+            return done, self.start(connection, id, attempt, lease_until)
+        parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
+        parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
+        done, started = connection.execute(self._succeed_and_start, parameters).one()
+        return done == 1, started == 1
 
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """pending → success: a mutation's last statement, in its own transaction."""

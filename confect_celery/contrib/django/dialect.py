@@ -32,7 +32,9 @@ class DjangoDialect(Dialect):
             raise _unusable(f"AUTOCOMMIT is off for {alias!r}, so nothing would commit")
         super().__init__(sa.make_url(f"{_drivername(django)}://"))
         self._inner = dialect_for(self.url)
-        self.minds_forks = self._inner.minds_forks  # type: ignore[misc]  # each alias has a database of its own
+        # Each alias has a database of its own.
+        self.minds_forks = self._inner.minds_forks  # type: ignore[misc]
+        self.changes_in_ctes = self._inner.changes_in_ctes  # type: ignore[misc]
 
     def create_engine(self) -> sa.Engine:
         """An engine that opens nothing: it is lent the thread's connection for as long as it uses it."""

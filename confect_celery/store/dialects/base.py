@@ -65,6 +65,8 @@ class Dialect(ABC):
     default_driver: ClassVar[str | None] = None
     creates_itself: ClassVar[bool] = False
     """Whether the table is created on first use, with no migration run by an operator."""
+    changes_in_ctes: ClassVar[bool] = False
+    """Whether one statement can hold more than one UPDATE."""
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 

@@ -26,6 +26,7 @@ class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
 
     default_driver = "psycopg"
+    changes_in_ctes = True
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
