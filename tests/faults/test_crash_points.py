@@ -245,6 +245,22 @@ def test_the_whole_worker_dies_at_every_seam(new_rig: Callable[..., Rig]) -> Non
     _at_once(_whole_workers_die, shops)
 
 
+@pytest.mark.timeout(90)
+def test_an_end_that_waits_for_the_next_claim_outlives_the_child(new_rig: Callable[..., Rig]) -> None:
+    rig = new_rig()
+    rig.worker("--pool", "prefork", "--concurrency", "2")
+    planned = _schedule(
+        rig, [("action", (("start before", "child"),) * (number % 4 == 2)) for number in range(32)], 2.0
+    )
+    rows = _ended(rig, planned, within=60)
+
+    assert {row.state.kind for row in rows.values()} == {"success"}, "of what had ended, its worker knew"
+    assert sum(row.losses for row in rows.values()) == 8, "and what had not begun went out again"
+    assert {id: [event for _, event in rig.ledger()[rows[id].args["job"]]] for id in planned} == {
+        id: ["start", "end"] for id in planned
+    }
+
+
 SCHEDULE = """
 import json, os, pathlib
 from confect_celery import Duration

@@ -62,6 +62,26 @@ def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig) ->
     assert not [event for event in events if event.get("name") == BATCH_TASK]
 
 
+def test_a_worker_without_task_events_sends_none_of_rows_in_batches(new_rig: NewRig) -> None:
+    rig = new_rig(worker_send_task_events=False)
+    rig.worker()
+    with listening(rig.app) as events:
+        ids = rig.scheduler.run_many(marks(rig, "m", 40))
+        rig.ended(ids)
+        assert batches(rig) > 0
+        rig.app.control.enable_events()
+        enabled = "Events of group {task} enabled by remote."
+        wait_for(lambda: enabled in rig.workers[0].output(), what="events to be on")
+        before = [event for event in events if event["type"].startswith("task-") and event["type"] != "task-sent"]
+        later = rig.scheduler.run_many(marks(rig, "n", 40))
+        rig.ended(later)
+        done = {"task-received", "task-started", "task-succeeded"}
+        wait_for(
+            lambda: all(done <= {e["type"] for e in events if e.get("uuid") == id} for id in later), what="their events"
+        )
+    assert before == []
+
+
 def test_a_child_that_dies_takes_no_other_row_with_it(new_rig: NewRig) -> None:
     rig = new_rig(confect_redelivery=8)
     rig.worker()

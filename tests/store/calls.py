@@ -166,6 +166,15 @@ def calls() -> list[Call]:
         Call("count_pending", 100, lambda tall, c: rows(tall).count_pending(c, tall.ids("due", 100))),
         Call("load_many", 200, lambda tall, c: rows(tall).load_many(c, tall.ids("due", 100) + tall.ids("ended", 100))),
         _one("start", "due", later, attempt=0),
+        Call(
+            "succeed_and_start",
+            2,
+            lambda tall, c: rows(tall).succeed_and_start(
+                c, tall.id("running"), 1, tall.now, tall.id("due"), 0, tall.now + later
+            ),
+            lambda found: found == (True, True),
+        ),
+        Call("warm_up", 0, lambda tall, c: rows(tall).warm_up(c), lambda found: found is None),
         _one("succeed_pending", "due", Duration.zero, attempt=0),
         _one("fail_pending", "due", Duration.zero, FAILURE, attempt=0),
         _one("succeed_running", "running", Duration.zero, attempt=1),

@@ -94,6 +94,22 @@ def test_an_unknown_id_changes_nothing(store: Store, name: str) -> None:
         assert not STEPS[name](store, t.connection, "no-such-row", 0)
 
 
+@pytest.mark.parametrize("second", StateKind)
+@pytest.mark.parametrize("first", StateKind)
+def test_one_ends_while_another_starts_each_by_its_own_guard(store: Store, first: StateKind, second: StateKind) -> None:
+    with store.database.transaction() as t:
+        (ended, ended_at), (started, started_at) = a_row(store, t.connection, first), a_row(store, t.connection, second)
+        given = (ended, ended_at, NOW, started, started_at, NOW + SECOND)
+        done = store.rows.succeed_and_start(t.connection, *given)
+        after = [store.rows.get(t.connection, id) for id in (ended, started)]
+        again = store.rows.succeed_and_start(t.connection, *given)
+    assert done == (first is StateKind.IN_PROGRESS, second is StateKind.PENDING) and again == (False, False)
+    assert [row and row.state.kind for row in after] == [
+        StateKind.SUCCESS if done[0] else first, StateKind.IN_PROGRESS if done[1] else second
+    ]  # fmt: skip
+    assert [row and row.attempt for row in after] == [ended_at, started_at + done[1]]
+
+
 def test_times_keep_their_microseconds_and_utc(store: Store) -> None:
     paris = DateTime.parse("2030-06-01T12:00:00.000001+02:00[Europe/Paris]")
     with store.database.transaction() as t:
