@@ -131,6 +131,13 @@ def in_doubt(play: Play, how: str, kind: str, when: str, fault: str) -> None:
         play.schedule(how, kind, 1.0, Plan())
 
 
+def cancel_in_doubt(play: Play, kind: str, when: str, fault: str) -> None:
+    """A cancel's commit fails, or its answer is lost."""
+    play.schedule("run_after", kind, 10.0, Plan())
+    with play.trouble(Fault("commit", 0, when, fault)):
+        play.cancel(len(play.rows()) - 1)
+
+
 def ends_so(play: Play, end: str, nested: str | None) -> None:
     """A mutation that asks for what it may not have, or whose part fails."""
     play.schedule("run_after", "mutation", 1.0, Plan(end=end, nested=nested, children=(1.0, 10.0)))
@@ -155,6 +162,12 @@ INCIDENTS: list[Incident] = [
         partial(in_doubt, how=how, kind=kind, when=when, fault=fault)
         for how in ("mutation", "run_after", "run_many")
         for kind in ("mutation", "task")
+        for when in ("after", "before")
+        for fault in ("transient", "die")
+    ),
+    *(
+        partial(cancel_in_doubt, kind=kind, when=when, fault=fault)
+        for kind in ("mutation", "action")
         for when in ("after", "before")
         for fault in ("transient", "die")
     ),

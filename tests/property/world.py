@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from confect_celery import Confect, DateTime, Duration, SettableClock
 from confect_celery.runtime import Dispatcher, Outbox, Reconciler
 from confect_celery.runtime.ahead import PublishAhead
+from confect_celery.runtime.announce import Silent
 from confect_celery.store import Delivery
 from tests.property.model import LIVE, Job, Model, Row, Violation, violated
 from tests.property.plans import Fault, Plan
@@ -99,6 +100,17 @@ class Broker:
         self.messages.append(Message(delivery.id, key, delivery.name, delivery.kind, delivery.attempt, due))
         if fault:
             raise Died if fault.how == "die" else ConnectionError("the broker took it, but did not say so")
+
+
+class Monitor(Silent):
+    """Hears of ends that only the reconciler knows of."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def failed(self, id: str, error: Exception) -> None:
+        if not any(row.id == id and row.state == "failed" for row in self._world.rows().values()):
+            violated(7, f"monitors are told that {id} failed ({error}); it did not")
 
 
 class World:
@@ -195,7 +207,7 @@ class World:
             return name == LATE
 
         self.reconciler = Reconciler(self.store, self.clock, self.settings, running, redelivers)
-        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [], redelivers)
+        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [], redelivers, Monitor(self))
         prune = self.other.prune
 
         def seen_first() -> bool:
