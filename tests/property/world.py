@@ -171,6 +171,8 @@ class World:
         self.keys = 0
         self.broker = Broker(self)
         self.running: list[Frame] = []
+        self.waiting: list[Frame] = []
+        """Whose end a batch records with the claim of its next row."""
         self.deaths: list[tuple[str, int, int]] = []
         self.fault: Fault | None = None
         self._fault_in = 0
@@ -201,7 +203,7 @@ class World:
         self.told = []
 
         def running() -> list[str]:
-            return [frame.id for frame in self.running if not frame.stalled]
+            return [frame.id for frame in (*self.running, *self.waiting) if not frame.stalled]
 
         def redelivers(name: str) -> bool:
             return name == LATE
@@ -262,6 +264,7 @@ class World:
     def crash(self) -> None:
         """The host is gone, with all that its processes remembered."""
         self.running.clear()
+        self.waiting.clear()
         self.frames.clear()
         self.hooks.clear()
         self.writers = 0
@@ -279,7 +282,7 @@ class World:
         if fault.how != "transient for long" or self._fault_in < -LONG:
             self.fault = None
         self.happened[f"{fault.how} {fault.when} a {where}"] += 1
-        for frame in self.running:  # whoever runs cannot write its end, or its lease
+        for frame in (*self.running, *self.waiting):  # whoever runs cannot write its end, or its lease
             self.excuse_loss(frame.key)
         return fault
 
