@@ -1,4 +1,4 @@
-# The doors: make demo | test | test-shops | test-long | check-the-checks | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
+# The doors: make demo | test | test-shops | test-faults | test-long | check-the-checks | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +34,7 @@ test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
 		tests/deploy tests/tall tests/contrib/test_django_worker.py
 
-# Kill -9 at the seams, poison, backlogs, small campaigns: seven minutes.
+# Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns: four minutes.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest tests/faults
 

@@ -6,6 +6,7 @@ revoke, an unknown task. The sweep finds the rest: runners whose lease ran out, 
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import queue
 import time
@@ -75,6 +76,9 @@ class Reconciler(Loop):
         self._prune_at = 0.0
         self._prune_after = ""
         self._pruned_for = 0.0
+        self.ahead = dt.timedelta(0)
+        """How far the database's clock is ahead of this host's, as of the last look: the worker's main thread, which
+        never waits for the database, needs it."""
 
     # -- what Celery tells; called on the worker's main thread, so the work is left to our own
 
@@ -193,8 +197,13 @@ class Reconciler(Loop):
         """The database may lend this thread a connection of its own."""
         return self._store.database.thread()
 
+    def compare_clocks(self) -> None:
+        """Look how far the database's clock is ahead."""
+        self.ahead = dt.timedelta(seconds=(self._clock.now() - DateTime.now()).total_seconds())
+
     def tick(self) -> float:
         """Renew, apply what was told, sweep."""
+        self.compare_clocks()
         self.renew_leases()  # first: it must not wait for anything that fails
         self.apply_told()
         self.sweep()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import celery
@@ -28,6 +29,7 @@ __all__ = ["ConfectTask", "attempt_of", "make_task", "tell_revoked", "telling"]
 
 _LONGEST_ID: Final = 36
 _MOST_ATTEMPTS: Final = 2**31
+_WORTH_MOVING: Final = dt.timedelta(milliseconds=5)
 
 
 def attempt_of(headers: Any) -> int:
@@ -61,11 +63,20 @@ class TellsEnds:
     request_dict: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """A message whose eta is past goes to the pool at once: Celery would put even that on its timer."""
+        """A message whose eta is past goes to the pool at once: Celery would put even that on its timer.
+
+        A row's eta is the database's time; Celery takes it for this host's, which may be off.
+        """
         super().__init__(*args, **kwargs)
-        eta: dt.datetime | None = getattr(self, "_eta", None)
-        if eta is not None and eta.tzinfo is not None and eta <= dt.datetime.now(dt.UTC):
-            self._eta = None
+        given: dt.datetime | None = getattr(self, "_eta", None)
+        if given is None or given.tzinfo is None:
+            return
+        eta = given
+        reconciler = ConfectTask.reconciler
+        if reconciler is not None and abs(reconciler.ahead) > _WORTH_MOVING and attempt_of(self.request_dict) >= 0:
+            with suppress(OverflowError):  # somebody's message, for the end of all time
+                eta = given - reconciler.ahead
+        self._eta = eta if eta > dt.datetime.now(dt.UTC) else None
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The hard limit killed the child: no code of the function's could record it."""

@@ -106,8 +106,9 @@ class WorkerStep(bootsteps.StartStopStep):
         """Start the actors once the pool stands: its first children must not inherit their threads' locks."""
         with self.parts.store.database.thread():
             self.parts.check()
+            actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
+            actors.reconciler.compare_clocks()  # before the first message comes
         self._say_what_the_pool_cannot_do(parent)
-        actors = self.actors = Actors(self.parts, dispatch=self.parts.settings.dispatcher == "worker")
         ConfectTask.reconciler = BatchTask.reconciler = actors.reconciler
         self.parts.announcer.speak_as(parent.hostname)  # type: ignore[attr-defined]
         self._panel = Panel(actors.reconciler.revoked, actors.roll_call.ask)

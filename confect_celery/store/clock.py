@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
+import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.database import Database
-from confect_celery.timing import DateTime, SystemClock
+from confect_celery.timing import DateTime, Duration
 
 __all__ = ["DatabaseClock"]
 
 logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_SECONDS: Final = 30.0
-_WORTH_TELLING_SECONDS: Final = 1.0
+_AFTER_A_FAILURE_SECONDS: Final = 5.0
+_MOST_ASKED: Final = 5
+_PRECISE_SECONDS: Final = 0.0025
+"""An answer that is as sure as this is not asked for again."""
+_STEP_SECONDS: Final = 0.5
+_WORTH_TELLING: Final = Duration.seconds(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """It was `time` in the database, give or take `unsure` seconds, when the monotonic clock said `at`."""
+
+    time: DateTime
+    at: float
+    unsure: float
+
+    def now(self) -> DateTime:
+        return self.time + Duration.seconds(time.monotonic() - self.at)
 
 
 class DatabaseClock:
-    """This machine's clock, corrected by how far the database's is ahead. Each process measures that for itself, and
-    again every half minute; while the database cannot be asked, the last measurement stands."""
+    """The database's clock, gone on with by this machine's monotonic one, which nobody sets. Each process asks for
+    itself, every half minute and when the machine's clock was set or stood still; while the database cannot be asked,
+    its last answer stands, and before the first one the machine's clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._system = SystemClock()
-        self._measure_at = float("-inf") if database.dialect.time is not None else float("inf")
+        self._answer: _Answer | None = None
+        self._ask_at = float("-inf") if database.dialect.time is not None else float("inf")
+        self._wall_ahead = _wall_ahead()
+        self._told = Duration.zero
 
     def now(self) -> DateTime:
         """The database's time, to about half a round trip."""
-        if time.monotonic() >= self._measure_at:
+        if time.monotonic() >= self._ask_at or (
+            self._answer is not None and abs(_wall_ahead() - self._wall_ahead) > _STEP_SECONDS
+        ):
             self._measure()
-        return self._system.now()
+        return DateTime.now() if self._answer is None else self._answer.now()
 
     def _measure(self) -> None:
-        self._measure_at = time.monotonic() + _MEASURE_EVERY_SECONDS
+        self._ask_at = time.monotonic() + _MEASURE_EVERY_SECONDS  # first: other threads need not ask as well
+        self._wall_ahead = _wall_ahead()
         try:
             with self._database.autocommit() as connection:
-                offset = self._database.dialect.clock_offset(connection)
+                answer = self._ask(connection)
         except DBAPIError as error:
+            self._ask_at = time.monotonic() + _AFTER_A_FAILURE_SECONDS
             logger.warning("Could not ask the database for its time: %s", error)
             return
-        if abs((offset - self._system.offset).total_seconds()) > _WORTH_TELLING_SECONDS:
+        known = self._answer
+        if known is None or answer.unsure <= _PRECISE_SECONDS or not _agree(known, answer):
+            self._answer = answer
+        offset = answer.now() - DateTime.now()
+        if abs((offset - self._told).total_seconds()) > _WORTH_TELLING.total_seconds():
+            self._told = offset
             logger.warning("This host's clock is off by %s from the database's; the database's is used.", offset)
-        self._system.adjust(offset)
+
+    def _ask(self, connection: sa.Connection) -> _Answer:
+        """The surest of some answers: one may come over a connection that stalled, or to a process that did not run."""
+        expression, best = self._database.dialect.time, None
+        assert expression is not None
+        for _ in range(_MOST_ASKED):
+            before = time.monotonic()
+            theirs: dt.datetime = connection.execute(sa.select(expression)).scalar_one()  # type: ignore[assignment]
+            half = (time.monotonic() - before) / 2
+            aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
+            answer = _Answer(DateTime.of(aware), before + half, half)
+            if best is None or answer.unsure < best.unsure:
+                best = answer
+            if best.unsure <= _PRECISE_SECONDS:
+                break
+        assert best is not None
+        return best
+
+
+def _agree(known: _Answer, answer: _Answer) -> bool:
+    """Whether an unsure answer tells nothing new."""
+    expected = known.time + Duration.seconds(answer.at - known.at)
+    return abs((answer.time - expected).total_seconds()) <= answer.unsure
+
+
+def _wall_ahead() -> float:
+    return time.time() - time.monotonic()

@@ -11,9 +11,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["environment", "forget", "missing"]
+from confect_celery import Clock
+
+__all__ = ["environment", "forget", "missing", "outside"]
 
 _LEFT_BEHIND = ("faketime_shm_{}", "sem.faketime_sem_{}")
 
@@ -58,3 +61,10 @@ def forget(pid: int) -> None:
     for name in _LEFT_BEHIND:
         with contextlib.suppress(FileNotFoundError):
             Path("/dev/shm", name.format(pid)).unlink()
+
+
+def outside(clock: Clock, true: Callable[[], float]) -> float:
+    """By how many seconds the clock misses the time between two looks at the true one around it: no load moves that."""
+    before = true()
+    said = clock.now().to_utc().timestamp()
+    return max(before - said, said - true(), 0.0)

@@ -131,6 +131,32 @@ def in_doubt(play: Play, how: str, kind: str, when: str, fault: str) -> None:
         play.schedule(how, kind, 1.0, Plan())
 
 
+def cancel_in_doubt(play: Play, kind: str, when: str, fault: str) -> None:
+    """A cancel's commit fails, or its answer is lost."""
+    play.schedule("run_after", kind, 10.0, Plan())
+    with play.trouble(Fault("commit", 0, when, fault)):
+        play.cancel(len(play.rows()) - 1)
+
+
+def together(play: Play, kinds: tuple[str, ...], doing: str, end: str, died: int | None = None) -> None:
+    """Something happens to the rows of a batch that were read and have not begun; or the host dies at a commit."""
+    play.schedule_batch(kinds, Plan(end=end, told="at once"), Plan())
+    messages, play.broker.messages = play.broker.messages, []
+    with play.trouble(None if died is None else Fault("commit", died, "before", "die")):
+        play.deliver_together(messages, [Meanwhile(doing, seconds=5.0)] * len(kinds))
+    play.look()
+    play.go_on()
+
+
+def beside_a_stale_one(play: Play, kind: str) -> None:
+    """The message that came with it is of an attempt that is no more."""
+    play.schedule_batch(("action", kind), Plan())
+    messages, play.broker.messages = play.broker.messages, []
+    play.reschedule(len(play.rows()) - 1, 1.0)
+    play.deliver_together(messages)
+    play.go_on()
+
+
 def ends_so(play: Play, end: str, nested: str | None) -> None:
     """A mutation that asks for what it may not have, or whose part fails."""
     play.schedule("run_after", "mutation", 1.0, Plan(end=end, nested=nested, children=(1.0, 10.0)))
@@ -155,6 +181,20 @@ INCIDENTS: list[Incident] = [
         partial(in_doubt, how=how, kind=kind, when=when, fault=fault)
         for how in ("mutation", "run_after", "run_many")
         for kind in ("mutation", "task")
+        for when in ("after", "before")
+        for fault in ("transient", "die")
+    ),
+    *(
+        partial(together, kinds=kinds, doing=doing, end=end)
+        for kinds in (("action",) * 3, ("mutation",) * 3, ("action", "mutation", "action"))
+        for doing in ("nothing", "cancel it", "reschedule it", "duplicate", "taken over")
+        for end in ("ok", "raises", "dies")
+    ),
+    *(partial(beside_a_stale_one, kind=kind) for kind in ("mutation", "action")),
+    *(partial(together, kinds=("action",) * 3, doing="nothing", end="ok", died=nth) for nth in range(4)),
+    *(
+        partial(cancel_in_doubt, kind=kind, when=when, fault=fault)
+        for kind in ("mutation", "action")
         for when in ("after", "before")
         for fault in ("transient", "die")
     ),

@@ -153,6 +153,22 @@ class Guarantees(RuleBasedStateMachine):
         with self.play.trouble(fault):
             self.play.deliver(replace(message), at_eta=at_eta, hooks=hooks)
 
+    @precondition(lambda self: len(self.play.broker.messages) > 1)
+    @rule(count=st.integers(2, 4), between=HOOKS, fault=FAULTS)
+    def deliver_together(self, count: int, between: tuple[Meanwhile, ...], fault: Fault | None) -> None:
+        messages = self.play.broker.messages
+        together, messages[:count] = messages[:count], []
+        with self.play.trouble(fault):
+            self.play.deliver_together(together, between)
+
+    @rule(kinds=st.lists(st.sampled_from(["mutation", "action", "action"]), min_size=2, max_size=4), plan=BUSY,
+          between=HOOKS, fault=FAULTS)  # fmt: skip
+    def batch(self, kinds: list[str], plan: Plan, between: tuple[Meanwhile, ...], fault: Fault | None) -> None:
+        self.play.schedule_batch(kinds, plan)
+        together, self.play.broker.messages = self.play.broker.messages, []
+        with self.play.trouble(fault):
+            self.play.deliver_together(together, between)
+
     @precondition(lambda self: self.play.broker.messages)
     @rule(number=NUMBERS, everything=st.booleans())
     def lose(self, number: int, everything: bool) -> None:

@@ -54,6 +54,9 @@ LATER: Final = "its message then counts as lost, and is sent again after confect
 ONE_WRITER: Final = "postgresql"
 """SQLite has one writer: there nobody cancels a mutation that has begun to write."""
 
+WITH_CTES: Final = "postgresql"
+"""On others the two are statements of their own, which have their mutants."""
+
 
 def any_(guard: str, *attributes: str, database: str = "sqlite", equivalent: str | None = None) -> Mutant:
     """The statements for rows of any `guard`."""
@@ -93,6 +96,11 @@ def _claims_afterwards() -> tuple[Patch, ...]:
         call(f"{STATEMENTS}.succeed_running", end),
         call(f"{STATEMENTS}.fail_running", end),
     )
+
+
+def _forgets_the_end(original: Any, relay: Any, row: Any) -> Any:
+    relay._waiting = None
+    return original(relay, row)
 
 
 def _takes_it_for_due(load: Any, rows: Any, *args: Any) -> Any:
@@ -192,6 +200,15 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_postpone"),
     any_("state", "_retry"),
     any_("attempt", "_retry"),
+    any_(
+        "ended.attempt",
+        "_succeed_and_start",
+        database=WITH_CTES,
+        equivalent="what may start anew while it runs (acks_late) goes in no batch",
+    ),
+    any_("ended.state", "_succeed_and_start", database=WITH_CTES),
+    any_("started.attempt", "_succeed_and_start", database=WITH_CTES),
+    any_("started.state", "_succeed_and_start", database=WITH_CTES),
     keeps("attempt", "_start"),
     keeps("next_at", "_start"),
     keeps("attempt", "_postpone"),
@@ -221,7 +238,7 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_lose"),
     any_("state", "_requeue"),
     any_("attempt", "_requeue"),
-    any_("state", "_pick_dead", equivalent="bury and requeue have the same guard: monitors hear a wrong word, no more"),
+    any_("state", "_pick_dead"),
     any_("next_at", "_any_dead", "_pick_dead"),
     any_("state", "_bury", equivalent=LOCKED),
     any_("state", "_pick_dead", "_bury"),
@@ -278,6 +295,12 @@ DECISIONS: Final[Sequence[Mutant]] = (
         "gate: a transient error fails the mutation",
         (call("runtime.gate:Gate._postpone", lambda _, gate, row, error: gate._fail_pending(row, error)),),
     ),
+    # -- a batch
+    Mutant("batch: its last end is not recorded", (answers("runtime.claims:Relay.flush", None),)),
+    Mutant(
+        "batch: a claim does not record the end that waits", (call("runtime.claims:Relay.start", _forgets_the_end),)
+    ),
+    Mutant("batch: a claim's answer is not heard", (unheard("runtime.claims:Relay.start"),)),
     # -- the dispatcher
     Mutant(
         "dispatcher: far ahead",

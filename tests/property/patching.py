@@ -101,12 +101,15 @@ def conjuncts(clause: Any) -> Iterator[Any]:
 
 
 def guards(statement: Any) -> dict[str, list[Any]]:
-    """What a statement demands of a row besides its id, by the columns that each demand looks at."""
+    """What a statement demands of a row besides its id, by the columns that each demand looks at; of an UPDATE
+    in a CTE after the CTE's name."""
     found: dict[str, list[Any]] = {}
-    for part in conjuncts(statement.whereclause):
+    ctes = [each for each in visitors.iterate(statement) if isinstance(each, sa.CTE)]
+    clauses = [("", statement.whereclause), *((f"{each.name}.", each.element.whereclause) for each in ctes)]
+    for of, part in ((of, part) for of, clause in clauses for part in conjuncts(clause)):
         columns = {each.name for each in visitors.iterate(part) if isinstance(each, sa.Column)}
         if columns - {"id"}:
-            found.setdefault("+".join(sorted(columns)), []).append(part)
+            found.setdefault(of + "+".join(sorted(columns)), []).append(part)
     return found
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from confect_celery import Confect, DateTime, Duration, SettableClock
 from confect_celery.runtime import Dispatcher, Outbox, Reconciler
 from confect_celery.runtime.ahead import PublishAhead
+from confect_celery.runtime.announce import Silent
 from confect_celery.store import Delivery
 from tests.property.model import LIVE, Job, Model, Row, Violation, violated
 from tests.property.plans import Fault, Plan
@@ -101,6 +102,17 @@ class Broker:
             raise Died if fault.how == "die" else ConnectionError("the broker took it, but did not say so")
 
 
+class Monitor(Silent):
+    """Hears of ends that only the reconciler knows of."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def failed(self, id: str, error: Exception) -> None:
+        if not any(row.id == id and row.state == "failed" for row in self._world.rows().values()):
+            violated(7, f"monitors are told that {id} failed ({error}); it did not")
+
+
 class World:
     """One database and one shop; `reset` begins another example on it."""
 
@@ -159,6 +171,8 @@ class World:
         self.keys = 0
         self.broker = Broker(self)
         self.running: list[Frame] = []
+        self.waiting: list[Frame] = []
+        """Whose end a batch records with the claim of its next row."""
         self.deaths: list[tuple[str, int, int]] = []
         self.fault: Fault | None = None
         self._fault_in = 0
@@ -189,13 +203,13 @@ class World:
         self.told = []
 
         def running() -> list[str]:
-            return [frame.id for frame in self.running if not frame.stalled]
+            return [frame.id for frame in (*self.running, *self.waiting) if not frame.stalled]
 
         def redelivers(name: str) -> bool:
             return name == LATE
 
         self.reconciler = Reconciler(self.store, self.clock, self.settings, running, redelivers)
-        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [], redelivers)
+        self.other = Reconciler(self.store, self.clock, self.settings, lambda: [], redelivers, Monitor(self))
         prune = self.other.prune
 
         def seen_first() -> bool:
@@ -250,6 +264,7 @@ class World:
     def crash(self) -> None:
         """The host is gone, with all that its processes remembered."""
         self.running.clear()
+        self.waiting.clear()
         self.frames.clear()
         self.hooks.clear()
         self.writers = 0
@@ -267,7 +282,7 @@ class World:
         if fault.how != "transient for long" or self._fault_in < -LONG:
             self.fault = None
         self.happened[f"{fault.how} {fault.when} a {where}"] += 1
-        for frame in self.running:  # whoever runs cannot write its end, or its lease
+        for frame in (*self.running, *self.waiting):  # whoever runs cannot write its end, or its lease
             self.excuse_loss(frame.key)
         return fault
 

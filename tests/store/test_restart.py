@@ -117,3 +117,24 @@ def test_a_restart_does_not_double_what_was_committed(server: Any, confect: Conf
     assert type(outcome).__name__ in ("Dropped", "Succeeded")  # where the driver notices, the row is looked up
     with confect.reader() as db:
         assert db.table("marks").count() == 1
+
+
+def test_a_cancel_whose_answer_was_lost_still_says_that_it_did_it(server: Any, confect: Confect) -> None:
+    @confect.group("t").internal_action
+    def act() -> None: ...
+
+    with confect.redirected(publish=lambda _: None):
+        id = confect.scheduler.run_after(Duration.hours(1), act)
+    broken = []
+
+    @sa.event.listens_for(confect.store.database.engine, "after_cursor_execute")
+    def lose_the_answer(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if not broken and statement.startswith("UPDATE"):
+            broken.append(statement)
+            restart(server)
+            cursor.execute("SELECT 1")
+
+    assert confect.scheduler.cancel(id) is True
+    row = confect.scheduler.get(id)
+    assert broken and row is not None and row.state.kind is StateKind.CANCELED
+    assert confect.scheduler.cancel(id) is False
