@@ -129,7 +129,7 @@ class Gate:
 
     def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None, claims: Claims) -> Outcome:
         if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
-            return self._run_mutation(id, attempt, name)  # which reads its row inside its transaction
+            return self._run_mutation(id, attempt, name, loaded)  # which reads its row inside its transaction
         database = self._store.database
         row = loaded or database.reading(
             lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES
@@ -137,16 +137,20 @@ class Gate:
         if row is None:
             return self._why_not(id, attempt)
         if name is None and row.kind == "mutation":
-            return self._run_mutation(id, attempt, row.name)
+            return self._run_mutation(id, attempt, row.name, None)
         return self._run_loaded(row, name, claims)
 
-    def _run_mutation(self, id: str, attempt: int, name: str) -> Outcome:
+    def _run_mutation(self, id: str, attempt: int, name: str, loaded: Pending | None) -> Outcome:
         rows, database = self._store.rows, self._store.database
         run = _MutationRun()
 
         def work(transaction: OwnTransaction) -> Any:
             connection = transaction.connection
-            row = run.row = rows.load_locked(connection, id, attempt)
+            if loaded is None:
+                row = run.row = rows.load_locked(connection, id, attempt)
+            else:
+                relaxed = not self._settings.batch_waits_for_disk
+                row = run.row = loaded if rows.lock(connection, id, attempt, relaxed=relaxed) else None
             if row is None:
                 raise _NotOurs
             if row.name != name:

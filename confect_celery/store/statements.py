@@ -95,6 +95,8 @@ class Statements:
         still = sa.and_(picked, _is(c.state, StateKind.PENDING))
         self._count_pending = sa.select(sa.func.count()).select_from(table).where(still)
         self._load_locked = self._load.add_columns(dialect.lock)
+        self._lock = sa.select(dialect.lock).where(one, attempt, _is(c.state, StateKind.PENDING))
+        self._lock_relaxed = self._lock if dialect.relaxed is None else self._lock.add_columns(dialect.relaxed)
         self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
             picked,
@@ -238,6 +240,19 @@ class Statements:
         self._dialect.note_lock(connection)
         *pending, locked = row
         return Pending(*pending) if locked else None
+
+    def lock(self, connection: sa.Connection, id: str, attempt: int, *, relaxed: bool = False) -> bool:
+        """Lock a row that was read before, as `load_locked` does: whether it is pending at this attempt still, so that
+        what was read of it is true, and nobody else has it.
+
+        `relaxed`: the transaction's commit waits for no disk, on a database that can do so.
+        """
+        statement = self._lock_relaxed if relaxed else self._lock
+        row = connection.execute(statement, {"row": id, "at_attempt": attempt, "lock": lock_number(id)}).one_or_none()
+        if row is None:
+            return False
+        self._dialect.note_lock(connection)
+        return bool(row[0])
 
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
@@ -399,7 +414,8 @@ class Statements:
         nobody = {"row": "", "at_attempt": -1}
         never: dict[str, Any] = {"now": DateTime.from_epoch_millis(0), "then": DateTime.from_epoch_millis(0)}
         connection.execute(self._load_many, {"rows": [""]})
-        connection.execute(self._load_locked, {**nobody, "lock": 0})
+        for locking in (self._load_locked, self._lock, self._lock_relaxed):
+            connection.execute(locking, {**nobody, "lock": 0})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             names = statement.compile().params
             connection.execute(statement, {name: value for name, value in {**nobody, **never}.items() if name in names})

@@ -27,7 +27,7 @@ from confect_celery.store.database import Database
 from confect_celery.store.statements import Statements
 
 STATEMENTS = (
-    "insert", "claim_due", "load", "load_locked", "load_many", "start", "succeed_pending", "succeed_running",
+    "insert", "claim_due", "load", "load_locked", "lock", "load_many", "start", "succeed_pending", "succeed_running",
     "fail_running", "retry", "lose", "requeue", "take_back", "bury",
 )  # fmt: skip
 

@@ -58,7 +58,11 @@ COMPANIONS: Cases = [("mutation", ())] * 31
 BATCHED: Cases = [
     ("mutation", (("load_many after", "child"),)),  # far from the other: who shared its message goes alone after that
     *COMPANIONS,
-    *(case for case in CHILD if case[0] != "late" and case[1][0][0] != "load after"),  # what is late goes alone
+    *(  # what is late goes alone; and of a row that was read with the others, a mutation's is only locked
+        (kind, tuple((seam.replace("load_locked", "lock"), victim) for seam, victim in steps))
+        for kind, steps in CHILD
+        if kind != "late" and steps[0][0] != "load after"
+    ),
     ("plain", (("load_many after", "child"),)),
 ]
 WHOLE: list[Cases] = [
@@ -90,7 +94,7 @@ WHOLE_BATCHED: list[Cases] = [
     ),
     # The reconciler dies while it gives back what a dead child had not come to.
     *(
-        [("mutation", (("load_locked after", "child"),)), *COMPANIONS, ("any", ((f"take_back {when}", "whole"),))]
+        [("mutation", (("lock after", "child"),)), *COMPANIONS, ("any", ((f"take_back {when}", "whole"),))]
         for when in WHEN
     ),
 ]

@@ -186,6 +186,8 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_load"),
     any_("state", "_load_locked"),
     any_("attempt", "_load_locked"),
+    any_("state", "_lock"),
+    any_("attempt", "_lock"),
     any_("state", "_start"),
     any_("attempt", "_start"),
     any_("state", "_succeed_pending", database=ONE_WRITER),

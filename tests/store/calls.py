@@ -163,6 +163,8 @@ def calls() -> list[Call]:
         # the gate
         _one("load", "due", attempt=0),
         _one("load_locked", "due", attempt=0),
+        _one("lock", "due", attempt=0),
+        _one("lock", "due", attempt=0, relaxed=True),
         Call("count_pending", 100, lambda tall, c: rows(tall).count_pending(c, tall.ids("due", 100))),
         Call("load_many", 200, lambda tall, c: rows(tall).load_many(c, tall.ids("due", 100) + tall.ids("ended", 100))),
         _one("start", "due", later, attempt=0),

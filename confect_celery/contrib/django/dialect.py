@@ -48,6 +48,11 @@ class DjangoDialect(Dialect):
         """As on this database without Django."""
         return self._inner.lock
 
+    @property
+    def relaxed(self) -> sa.ColumnElement[object] | None:
+        """As on this database without Django."""
+        return self._inner.relaxed
+
     def note_lock(self, connection: sa.Connection) -> None:
         """As on this database without Django."""
         self._inner.note_lock(connection)

@@ -93,6 +93,11 @@ class Dialect(ABC):
         """An expression that takes the advisory lock whose number is the parameter `lock`, for the rest of the
         transaction; false when somebody else has it."""
 
+    @property
+    def relaxed(self) -> sa.ColumnElement[object] | None:
+        """An expression that has the commit of its transaction wait for no disk; None where there is no such thing."""
+        return None
+
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027
         """Called where a statement with `lock` was executed."""
 

@@ -37,6 +37,11 @@ class PostgresqlDialect(Dialect):
         """`pg_try_advisory_xact_lock`."""
         return sa.func.pg_try_advisory_xact_lock(sa.bindparam("lock", type_=sa.BigInteger), type_=sa.Boolean)
 
+    @property
+    def relaxed(self) -> sa.ColumnElement[object]:
+        """`synchronous_commit = off`, for the transaction."""
+        return sa.func.set_config("synchronous_commit", "off", sa.true(), type_=sa.String)
+
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
