@@ -22,6 +22,7 @@ from confect_celery.functions import failure
 from confect_celery.runtime.floor import Floor
 from confect_celery.runtime.flow import Flow
 from confect_celery.runtime.loop import Loop
+from confect_celery.runtime.pace import Pace
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
 from confect_celery.timing import Clock, DateTime, Duration
@@ -97,6 +98,7 @@ class Outbox(Loop):
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._odd: dict[str, int] = {}
+        self.pace = Pace()
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -120,11 +122,14 @@ class Outbox(Loop):
                     return 3600.0
                 now = self._clock.now().epoch_micros
                 wait = (self._heap[0][0] - now) / 1_000_000
+                if self._bundler is not None:
+                    wait = max(wait, self.pace.wait())
                 if wait > 0:
                     return wait
                 due: list[Delivery] = []
                 while self._heap and self._heap[0][0] <= now and len(due) < _MOST_AT_ONCE:
                     due.append(heapq.heappop(self._heap)[2])
+            self.pace.went([delivery.id for delivery in due])
             for bundle in self._bundler.bundle(due) if self._bundler else [[delivery] for delivery in due]:
                 self._publish_all(bundle)
         return 0.0
@@ -214,10 +219,12 @@ class Dispatcher(Loop):
 
     def tick(self) -> float:
         """Claim one batch; give back the time until the next look."""
-        settings = self._settings
-        if len(self._outbox) > 2 * settings.batch_size:
-            return 0.05  # publishing is behind: leave the rest to other dispatchers
+        settings, pace = self._settings, self._outbox.pace
         try:
+            sample = pace.sample()
+            pace.hear(self._pending_of(sample) if sample else 0, len(sample))
+            if len(self._outbox) > 2 * settings.batch_size:
+                return 0.05  # publishing is behind: leave the rest to other dispatchers
             full = self._flow.full()
             claimed = self.claim(fresh=full)
         except Exception:

@@ -1,0 +1,66 @@
+"""How quickly rows go out: where many do, or workers are behind, those of a moment had better share messages."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+__all__ = ["Pace"]
+
+_OVER_SECONDS: Final = 0.25
+_MANY: Final = 150
+"""So many within that time are more than one worker's main process takes in one by one: a millisecond each on Redis."""
+
+_SOME: Final = 25
+"""So many are worth gathering for workers that are behind."""
+
+_GATHERED_SECONDS: Final = 0.02
+"""For so long rows are gathered: the most that any of them becomes later by it."""
+
+_BEHIND_SECONDS: Final = 0.1
+"""The same where rows wait several times as long for a worker anyway."""
+
+_BETWEEN: Final = (0.3, 1.5)
+"""How many seconds ago a row went out that should have started by now."""
+
+_EVERY_SECONDS: Final = 0.03
+_FEWEST: Final = 10
+
+
+class Pace:
+    """Counts what goes out, and remembers some of it, to be asked later whether it has started."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._went: deque[tuple[float, int]] = deque()
+        self._count = 0
+        self._behind = False
+        self._some: deque[tuple[float, str]] = deque(maxlen=int(_BETWEEN[1] / _EVERY_SECONDS))
+
+    def went(self, ids: Sequence[str]) -> None:
+        """These rows went out now."""
+        now = self._monotonic()
+        self._went.append((now, len(ids)))
+        self._count += len(ids)
+        if not self._some or now - self._some[-1][0] >= _EVERY_SECONDS:
+            self._some.append((now, ids[-1]))
+
+    def wait(self) -> float:
+        """Seconds for which more should be gathered; 0 while few go out."""
+        now = self._monotonic()
+        while self._went and now - self._went[0][0] > _OVER_SECONDS:
+            self._count -= self._went.popleft()[1]
+        least, gathered = (_SOME, _BEHIND_SECONDS) if self._behind else (_MANY, _GATHERED_SECONDS)
+        return max(self._went[-1][0] + gathered - now, 0.0) if self._count >= least else 0.0
+
+    def sample(self) -> list[str]:
+        """Some rows that went out a moment ago; none where only few did."""
+        now, (least, most) = self._monotonic(), _BETWEEN
+        some = [id for at, id in list(self._some) if least <= now - at <= most]
+        return some if len(some) >= _FEWEST else []
+
+    def hear(self, pending: int, of: int) -> None:
+        """So many of the sample have not started. Workers are behind from when most have not until all have."""
+        self._behind = 2 * pending > of or (self._behind and pending > 0)

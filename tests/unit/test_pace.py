@@ -1,0 +1,68 @@
+"""When an outbox gathers rows, and when it does not."""
+
+from __future__ import annotations
+
+from confect_celery.runtime.pace import Pace
+
+
+class Time:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def go(pace: Pace, time: Time, per_second: int, seconds: float) -> None:
+    for _ in range(int(per_second * seconds)):
+        time.now += 1 / per_second
+        pace.went([f"r{time.now}"])
+
+
+def test_few_go_out_at_once_and_many_are_gathered_for_a_moment() -> None:
+    time = Time()
+    pace = Pace(time)
+    assert pace.wait() == 0.0
+    go(pace, time, 400, 1.0)
+    assert pace.wait() == 0.0
+    go(pace, time, 1000, 0.5)
+    assert 0.019 < pace.wait() <= 0.02, "from the last that went out"
+    time.now += 0.015
+    assert 0.004 < pace.wait() < 0.006
+    time.now += 0.01
+    assert pace.wait() == 0.0, "and no longer than that"
+    go(pace, time, 100, 0.5)
+    assert pace.wait() == 0.0
+
+
+def test_fewer_are_gathered_while_workers_are_behind() -> None:
+    time = Time()
+    pace = Pace(time)
+    go(pace, time, 400, 1.0)
+    pace.hear(20, of=40)
+    assert pace.wait() == 0.0, "half of them started"
+    pace.hear(21, of=40)
+    assert 0.09 < pace.wait() <= 0.1, "and for longer: they wait anyway"
+    go(pace, time, 50, 1.0)
+    assert pace.wait() == 0.0, "of so few each has a worker to itself"
+    go(pace, time, 400, 1.0)
+    pace.hear(1, of=40)
+    assert pace.wait() > 0.0, "until all have started"
+    pace.hear(0, of=40)
+    assert pace.wait() == 0.0
+
+
+def test_the_sample_is_of_what_should_have_started_by_now() -> None:
+    time = Time()
+    pace = Pace(time)
+    go(pace, time, 20, 0.4)
+    assert pace.sample() == []
+    go(pace, time, 500, 5.0)
+    sample = pace.sample()
+    assert 10 <= len(sample) <= 50
+    ages = [time.now - float(id.removeprefix("r")) for id in sample]
+    assert min(ages) >= 0.3 and max(ages) <= 1.5
+    time.now += 2
+    assert pace.sample() == [], "what went out long ago tells nothing of now"
