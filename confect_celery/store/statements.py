@@ -443,7 +443,8 @@ class Statements:
             return done, self.start(connection, id, attempt, lease_until)
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        done, started = connection.execute(self._succeed_and_start, parameters).one()
+        counts: Any = connection.execute(self._succeed_and_start, parameters).one()  # pyright takes it for ten columns
+        done, started = counts
         return done == 1, started == 1
 
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
