@@ -654,6 +654,9 @@ class Play(World):
                 if job is not None:
                     self.deliver(self.copy_of(job, frame.id, frame.attempt))
             case "work":
+                row = self.rows().get(frame.key)
+                if row is not None and row.state == "pending" and doing.seconds * 1e6 >= self.redelivery:
+                    self.excuse_loss(frame.key)  # its claim waits for longer than the lease that it asks for
                 self.advance(doing.seconds)
             case "stall":
                 self.excuse_loss(frame.key)

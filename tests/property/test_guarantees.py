@@ -24,7 +24,8 @@ from tests.property.machine import Guarantees
 from tests.support.databases import DATABASES, Databases
 
 LONG = os.environ.get("CONFECT_LONG") == "1"
-KINDS = os.environ.get("CONFECT_DATABASES", "").split() or (DATABASES if LONG else DATABASES[:1])
+EVERYWHERE = LONG or os.environ.get("CI") == "true"
+KINDS = os.environ.get("CONFECT_DATABASES", "").split() or (DATABASES if EVERYWHERE else DATABASES[:1])
 EXAMPLES = int(os.environ.get("CONFECT_EXAMPLES", "400" if LONG else "100"))
 STEPS = int(os.environ.get("CONFECT_STEPS", "40" if LONG else "30"))
 
