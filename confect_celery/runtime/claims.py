@@ -3,6 +3,7 @@ the next."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,6 +54,10 @@ class Claims:
         return self._clock.now() + self._settings.redelivery
 
 
+_BRIEF_SECONDS: Final = 0.02
+"""What runs for longer has its end recorded at once: a cancel is likelier meanwhile, and what it costs matters less."""
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     row: Pending
@@ -71,6 +76,7 @@ class Relay(Claims):
         super().__init__(store, clock, settings)
         self._next_claims = next_claims
         self._waiting: _End | None = None
+        self._started = 0.0
 
     @property
     def waits(self) -> bool:
@@ -79,10 +85,13 @@ class Relay(Claims):
 
     def start(self, row: Pending) -> bool:
         """As alone, and the end that waited."""
-        ended, self._waiting = self._waiting, None
-        if ended is None:
-            return super().start(row)
-        rows, end = self._store.rows, ended
+        ended = self._waiting
+        started = super().start(row) if ended is None else self._end_and_start(ended, row)
+        self._waiting, self._started = None, time.monotonic()
+        return started
+
+    def _end_and_start(self, end: _End, row: Pending) -> bool:
+        rows = self._store.rows
 
         def both(transaction: OwnTransaction) -> tuple[bool, bool]:
             return rows.succeed_and_start(
@@ -92,12 +101,12 @@ class Relay(Claims):
         single = self._store.database.dialect.changes_in_ctes
         done, started = self._store.database.retrying(both, single=single, tries=_TRIES)
         if done:
-            ended.told()
+            end.told()
         return started
 
     def succeed(self, row: Pending, told: Callable[[], None]) -> bool:
-        """True at once where the next row's claim will record it."""
-        if not self._next_claims():
+        """True at once where the run was brief, and the next row's claim will record its end."""
+        if time.monotonic() - self._started > _BRIEF_SECONDS or not self._next_claims():
             return super().succeed(row, told)
         self._waiting = _End(row, self._clock.now(), told)
         return True

@@ -156,6 +156,22 @@ def test_what_takes_long_does_not_hold_up_what_came_with_it(new_rig: NewRig) -> 
     assert [rig.received(id) for id in ids[1:]] == [1] * 7, "the others were handed on, each alone"
 
 
+def test_what_is_canceled_while_it_runs_is_told_as_revoked(new_rig: NewRig) -> None:
+    rig = new_rig(confect_dispatcher="off")
+    slow = [(NOW, rig.shop.slow_act, {"label": "slow", "seconds": 0.3})]
+    others = [(NOW, rig.shop.look, {"label": f"l {n}"}) for n in range(30)]
+    ids = rig.scheduler.run_many([*slow, *others])
+    wait_for(lambda: time.time() * 1e6 > rig.row(ids[-1]).scheduled_time.epoch_micros, within=5, what="their time")
+    published_by_hand(rig, ids)
+    rig.worker()
+    rig.marked("slow started")
+    assert rig.scheduler.cancel(ids[0])
+    rows = rig.ended(ids)
+
+    assert [row.state.kind for row in rows] == [StateKind.CANCELED] + [StateKind.SUCCESS] * 30
+    wait_for(lambda: rig.app.AsyncResult(ids[0]).state == "REVOKED", within=10, what="its result")
+
+
 def test_terminate_ends_the_row_that_runs_and_no_other(new_rig: NewRig) -> None:
     rig = new_rig(confect_redelivery=20)
     rig.worker("--pool", "prefork", "--concurrency", "1")
