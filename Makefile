@@ -21,8 +21,9 @@ demo: $(STAMP)
 	@$(BIN)/python -m tasks.demo
 
 # Under ten minutes on two cores: values, functions, the store on three databases, real workers, the demo, types, docs.
+# Of the tests of real workers those of batches run with test-faults.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/integration/test_batches.py
 
 # Async and Django shops: their own tests on three databases.
 test-shops: $(STAMP)
@@ -34,9 +35,9 @@ test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
 		tests/deploy tests/tall tests/contrib/test_django_worker.py
 
-# Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns: four minutes.
+# Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches: six minutes.
 test-faults: $(STAMP)
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/faults tests/integration/test_batches.py
 
 # A stream of jobs for five minutes while workers, broker, database and connections break; docs/faults.md.
 faults: $(STAMP)
