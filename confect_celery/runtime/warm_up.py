@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -15,8 +16,11 @@ __all__ = ["have_children_ready"]
 logger = logging.getLogger(__name__)
 
 
-def have_children_ready(parts: Parts) -> None:
-    """Have each child of this worker's pool get ready as soon as it is forked; call it before the pool starts."""
+def have_children_ready(parts: Parts) -> Callable[[], object]:
+    """Have each child of this worker's pool get ready as soon as it is forked; call it before the pool starts.
+
+    Gives back what ends that: in a process that runs one worker after another, the next one's start is not this one's.
+    """
     parts.store.database.url.get_dialect().import_dbapi()  # once, for all that will be forked
 
     def forked(**_: Any) -> None:
@@ -24,6 +28,7 @@ def have_children_ready(parts: Parts) -> None:
         threading.Thread(target=_get_ready, args=(parts,), name="confect-warm-up", daemon=True).start()
 
     signals.worker_process_init.connect(forked, weak=False)
+    return lambda: signals.worker_process_init.disconnect(forked)
 
 
 def _get_ready(parts: Parts) -> None:

@@ -100,7 +100,7 @@ class WorkerStep(bootsteps.StartStopStep):
         if BATCH_TASK not in self.parts.app.tasks:
             self.parts.app.register_task(make_batch_task(self.parts))
         PlainTasks(self.parts).install()  # before the pool's children copy what is registered
-        have_children_ready(self.parts)
+        self._no_more_children = have_children_ready(self.parts)
 
     def start(self, parent: Worker) -> None:
         """Start the actors once the pool stands: its first children must not inherit their threads' locks."""
@@ -119,6 +119,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Worker) -> None:
         """End the actors."""
+        self._no_more_children()
         self._panel.remove()
         signals.task_unknown.disconnect(self._on_unknown)
         signals.task_revoked.disconnect(self._on_revoked)

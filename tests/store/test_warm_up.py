@@ -1,0 +1,26 @@
+"""A pool's child is ready before its first row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import signals
+
+from confect_celery import Confect
+from confect_celery.runtime.warm_up import have_children_ready
+from tests.support.waiting import wait_for
+
+
+def test_a_forked_child_connects_and_compiles_by_itself(confect: Confect, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready: list[int] = []
+    rows: Any = type(confect.store.rows)
+    warm_up = rows.warm_up
+    monkeypatch.setattr(rows, "warm_up", lambda self, c: ready.append(1) if warm_up(self, c) is None else None)
+    no_more = have_children_ready(confect._parts)
+    try:
+        told = signals.worker_process_init.send(sender=None)
+        wait_for(lambda: ready, within=10, what="the child to be ready")
+    finally:
+        no_more()
+    assert len(signals.worker_process_init.send(sender=None)) == len(told) - 1, "the worker has ended"
