@@ -18,6 +18,7 @@ __all__ = ["PEERS", "Servers", "run_all"]
 
 PEERS = ("procrastinate", "apscheduler3", "apscheduler4", "dbos", "redbeat", "django_celery_beat")
 LIMIT_SECONDS = 600
+END_SECONDS = 30
 
 
 def run_all(servers: Servers, jobs: int, names: Iterable[str] = PEERS) -> dict[str, Rates | str]:
@@ -45,20 +46,27 @@ def _run(name: str, servers: Servers, jobs: int) -> Rates | str:
             "--jobs",
             str(jobs),
         ]
+        peer = subprocess.Popen(
+            argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+        )
         try:
-            done = subprocess.run(
-                argv,
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=LIMIT_SECONDS,
-                stdin=subprocess.DEVNULL,
-            )
+            said, complaints = peer.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             return f"failed: not done after {LIMIT_SECONDS} s"
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or not lines:
-        return "failed: " + (done.stderr.strip().splitlines() or ["no output"])[-1]
+        finally:
+            _end(peer)
+    lines = said.splitlines()
+    if peer.returncode != 0 or not lines:
+        return "failed: " + (complaints.strip().splitlines() or ["no output"])[-1]
     answer = json.loads(lines[-1])
     return str(answer["skipped"]) if "skipped" in answer else dict(answer["rates"])
+
+
+def _end(peer: subprocess.Popen[str]) -> None:
+    """Its own workers are in sessions of their own: it must be let end them itself."""
+    peer.terminate()
+    try:
+        peer.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        peer.kill()
+        peer.communicate()

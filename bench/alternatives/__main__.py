@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
+import sys
 from typing import cast
 
 from bench.alternatives import PEERS
@@ -21,6 +23,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.jobs < 20:
         parser.error("--jobs: at least 20, else there is no rate to take")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers that it started end with it
     peer = cast("Peer", importlib.import_module(f"bench.alternatives.{given.name}"))
     answer: dict[str, object] = {"peer": peer.NAME, "jobs": given.jobs}
     reason = peer.missing()
