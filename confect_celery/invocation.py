@@ -90,6 +90,11 @@ class Invocations:
         """Run a scheduled action."""
         return self._call_action(ref, args, row)
 
+    def may_share(self, ref: AnyRef) -> bool:
+        """Whether the mutation could share a transaction: one that gets hold of the bare connection or a session could
+        end it, or set what others would find set."""
+        return not self._services.reached_by(ref) & {sa.Connection, Session}
+
     def scheduler(self, parent: ScheduledFunctionId | None = None) -> Scheduler:
         """A scheduler whose every call commits at once."""
         database = self._database

@@ -121,6 +121,18 @@ class Services:
         for inner in needs.values():
             self._check_one(ref, at, inner, (*above, service))
 
+    def reached_by(self, ref: FunctionRef[Any, Any]) -> frozenset[object]:
+        """All services that the function asks for, and those that their factories ask for."""
+        found: set[object] = set()
+        wanted = [each.service for each in ref.signature.services.values()]
+        while wanted:
+            service = wanted.pop()
+            if service not in found:
+                found.add(service)
+                provider = self._providers.get(service)
+                wanted += [each.service for each in provider.needs.values()] if provider is not None else []
+        return frozenset(found)
+
     def inject(
         self, ref: FunctionRef[Any, Any], scope: Mapping[Any, Callable[[], object]], stack: ExitStack
     ) -> dict[str, object]:

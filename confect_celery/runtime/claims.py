@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from confect_celery.runtime.sharing import Sharing
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, Store
 from confect_celery.timing import Clock, DateTime
@@ -23,6 +24,9 @@ _TRIES: Final = 10
 
 class Claims:
     """Each claim and each end is a commit of its own."""
+
+    sharing: Sharing | None = None
+    """A batch's: for mutations, which need no claim."""
 
     def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
         self._store = store
@@ -71,9 +75,17 @@ class Relay(Claims):
     What ends a batch ends with `flush()`. A child notes that an end waits: should it die, its parent records that.
     """
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings, next_claims: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: Settings,
+        next_claims: Callable[[], bool],
+        sharing: Sharing | None = None,
+    ) -> None:
         """`next_claims()` tells whether the next row is about to be claimed."""
         super().__init__(store, clock, settings)
+        self.sharing = sharing
         self._next_claims = next_claims
         self._waiting: _End | None = None
         self._started = 0.0

@@ -13,13 +13,15 @@ from typing import Any, Final, Literal, Protocol
 from confect_celery import tracing
 from confect_celery.errors import InvalidArguments, UnknownFunction
 from confect_celery.functions import FunctionRef, Registry, codec, failure
+from confect_celery.runtime.brevity import Brevity
 from confect_celery.runtime.claims import Claims
 from confect_celery.runtime.punctual import wait_until
+from confect_celery.runtime.sharing import Sharing
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, ScheduledFunctionId, StateKind, Store
 from confect_celery.timing import Clock, DateTime, Duration
 
-__all__ = ["Dropped", "Failed", "Gate", "Invoker", "Outcome", "Postponed", "Succeeded"]
+__all__ = ["Again", "Dropped", "Failed", "Gate", "Invoker", "Outcome", "Postponed", "Succeeded"]
 
 _TRIES: Final = 10
 """A worker can wait for a database that restarts; what it holds would only come later otherwise."""
@@ -56,7 +58,12 @@ class Postponed:
     error: Exception
 
 
-Outcome = Succeeded | Failed | Dropped | Postponed
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The mutation could not share the transaction of others: nothing of it happened, and it is to run by itself."""
+
+
+Outcome = Succeeded | Failed | Dropped | Postponed | Again
 
 
 class Invoker(Protocol):
@@ -69,6 +76,9 @@ class Invoker(Protocol):
 
     def call_action(self, ref: FunctionRef[Any, Any], args: Any, row: ScheduledFunctionId) -> Any:
         """Call it outside any transaction."""
+
+    def may_share(self, ref: FunctionRef[Any, Any]) -> bool:
+        """Whether the function touches its transaction only in ways that others in it do not notice."""
 
 
 class _NotOurs(Exception):
@@ -95,6 +105,10 @@ class _MutationRun:
     began: float | None = None
     span: tracing.Run | None = None
 
+    def seconds(self) -> float | None:
+        """Since it began, if it did."""
+        return None if self.began is None else time.monotonic() - self.began
+
 
 class Gate:
     """Runs rows. It never raises for what a function does: what came of it is the outcome."""
@@ -106,6 +120,7 @@ class Gate:
         self._clock = clock
         self._settings = settings
         self._claims = Claims(store, clock, settings)
+        self._brevity = Brevity()
 
     def run(
         self,
@@ -128,6 +143,11 @@ class Gate:
         return outcome
 
     def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None, claims: Claims) -> Outcome:
+        sharing = claims.sharing
+        if sharing is not None and loaded is not None and loaded.name == name:
+            shares = sharing.is_open or (self.may_share(loaded) and sharing.has_next())
+            if shares:
+                return self._run_sharing(loaded, sharing)
         if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
             return self._run_mutation(id, attempt, name, loaded)  # which reads its row inside its transaction
         database = self._store.database
@@ -162,7 +182,9 @@ class Gate:
             if run.began is None:
                 run.began = self._begin(row)
                 run.span = tracing.Run(row.name, row.id, row.attempt, row.options)
+            called = time.monotonic()
             result = self._invoker.call_mutation(ref, args, transaction, row.id)
+            self._brevity.ran(row.name, time.monotonic() - called)
             if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):
                 raise _NotOurs
             return result
@@ -172,7 +194,7 @@ class Gate:
             try:
                 result = database.retrying(work, tries=_TRIES)
                 assert run.row is not None
-                return self._told(run.row, Succeeded(result), run.began)
+                return self._told(run.row, Succeeded(result), run.seconds())
             except _Misnamed:
                 return Dropped("misnamed")
             except _Early as early:  # no transaction stays open while we wait
@@ -187,10 +209,47 @@ class Gate:
                 failed = error
                 if database.dialect.is_transient(error):
                     return self._postpone(run.row, error)
-                return self._fail_pending(run.row, error, run.ref, run.began)
+                return self._fail_pending(run.row, error, run.ref, run.seconds())
             finally:
                 if run.span is not None:
                     run.span.end(failed)
+
+    def may_share(self, row: Pending) -> bool:
+        """Whether the row is of a mutation that is brief, as far as is known here, and may share a transaction now."""
+        if row.kind != "mutation" or not self._brevity.is_brief(row.name) or row.name not in self._registry:
+            return False
+        if row.scheduled_time > self._clock.now():
+            return False
+        return self._store.database.dialect.shares and self._invoker.may_share(self._registry.get(row.name))
+
+    def _run_sharing(self, row: Pending, sharing: Sharing) -> Outcome:
+        """Run a mutation in its part of a transaction, and then those that may follow it there."""
+        try:
+            ref, args = self._understand(row)
+        except (UnknownFunction, InvalidArguments):
+            return Again()
+        part = sharing.enter(row)
+        if part is None:
+            return Again()
+        began, span = self._begin(row), tracing.Run(row.name, row.id, row.attempt, row.options)
+        result, error = None, None
+        try:
+            result = self._invoker.call_mutation(ref, args, part, row.id)
+        except Exception as raised:
+            error = raised
+        span.end(error)
+        seconds = time.monotonic() - began
+        if not sharing.stands(part, error):
+            self._brevity.met_trouble(row.name)
+            return Again()
+        self._brevity.ran(row.name, seconds)
+        sharing.go_on()
+        if error is not None:
+            return self._fail_pending(row, error, ref, seconds)
+        if not part.is_committed:
+            return Again()
+        part.committed()
+        return self._told(row, Succeeded(result), seconds)
 
     def _understand(self, row: Pending) -> tuple[FunctionRef[Any, Any], Any]:
         ref = self._registry.get(row.name)
@@ -231,7 +290,7 @@ class Gate:
 
             if not self._store.database.retrying(fail, single=True, tries=_TRIES):
                 return self._why_not(row.id, attempt)
-            return self._told(row, failed, began)
+            return self._told(row, failed, time.monotonic() - began)
         seconds = time.monotonic() - began
         done = claims.succeed(row, lambda: self._store.events.finished(row, "success", seconds))
         return Succeeded(result) if done else self._why_not(row.id, attempt)
@@ -240,8 +299,7 @@ class Gate:
         self._store.events.claimed(row, row.due, self._clock.now(), row.options.get("queue"))
         return time.monotonic()
 
-    def _told(self, row: Pending, outcome: Outcome, began: float | None) -> Outcome:
-        seconds = None if began is None else time.monotonic() - began
+    def _told(self, row: Pending, outcome: Outcome, seconds: float | None) -> Outcome:
         if isinstance(outcome, Succeeded):
             self._store.events.finished(row, "success", seconds)
         elif isinstance(outcome, Failed):
@@ -249,7 +307,7 @@ class Gate:
         return outcome
 
     def _fail_pending(
-        self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None, began: float | None = None
+        self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None, seconds: float | None = None
     ) -> Outcome:
         described = failure.describe(error, ref.options.errors if ref else ())
 
@@ -259,7 +317,7 @@ class Gate:
 
         if not self._store.database.retrying(fail, single=True, tries=_TRIES):
             return self._why_not(row.id, row.attempt)
-        return self._told(row, Failed(error), began)
+        return self._told(row, Failed(error), seconds)
 
     def _postpone(self, row: Pending, error: Exception) -> Outcome:
         def postpone(transaction: OwnTransaction) -> bool:

@@ -17,14 +17,14 @@ from pydantic_core import to_jsonable_python
 
 from confect_celery.functions import FunctionRef
 from confect_celery.runtime.claims import claims_of
-from confect_celery.runtime.gate import Failed, Postponed, Succeeded
+from confect_celery.runtime.gate import Again, Failed, Postponed, Succeeded
 from confect_celery.runtime.messages import ATTEMPT_HEADER, loaded_row
 
 if TYPE_CHECKING:
     from confect_celery.runtime.gate import Gate
     from confect_celery.runtime.reconciler import Reconciler
 
-__all__ = ["ConfectTask", "attempt_of", "make_task", "tell_revoked", "telling"]
+__all__ = ["ConfectTask", "RunAgain", "attempt_of", "make_task", "tell_revoked", "telling"]
 
 
 _LONGEST_ID: Final = 36
@@ -52,6 +52,10 @@ def tell_revoked(task: Any) -> None:
     """
     task.backend.mark_as_revoked(str(task.request.id), "canceled", request=task.request)
     task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+
+
+class RunAgain(Ignore):
+    """Who runs the batch is to run the row again, by itself."""
 
 
 class TellsEnds:
@@ -144,6 +148,8 @@ class ConfectTask(celery.Task):  # type: ignore[type-arg]
             return _plain(outcome.result)
         if isinstance(outcome, Failed):
             raise outcome.error
+        if isinstance(outcome, Again):
+            raise RunAgain
         if isinstance(outcome, Postponed):
             raise Ignore(f"postponed: {outcome.error}")
         if outcome.reason == "canceled":

@@ -27,6 +27,7 @@ from confect_celery.store.row import (
     EncodedCall,
     ErrorInfo,
     NewRow,
+    Pending,
     RowKind,
     ScheduledFunction,
     ScheduledFunctionId,
@@ -34,7 +35,8 @@ from confect_celery.store.row import (
     StateKind,
     Transition,
 )
-from confect_celery.store.statements import Pending, Statements
+from confect_celery.store.shared import Part, SharedTransaction
+from confect_celery.store.statements import Statements
 from confect_celery.store.statistics import Backlog, Statistics
 from confect_celery.store.store import Store
 
@@ -55,11 +57,13 @@ __all__ = [
     "NewRow",
     "OwnTransaction",
     "Page",
+    "Part",
     "Pending",
     "Query",
     "RowKind",
     "ScheduledFunction",
     "ScheduledFunctionId",
+    "SharedTransaction",
     "State",
     "StateKind",
     "Statements",

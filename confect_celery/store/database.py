@@ -145,6 +145,7 @@ class Database:
         gate = ForkGate(self.dispose) if self.dialect.minds_forks else None
         self._use: Callable[[], AbstractContextManager[None]] = gate.inside if gate else nullcontext
         self._prepare: list[Callable[[sa.Connection], None]] = []
+        self._heard: dict[int, Callable[[BaseException], None]] = {}
 
     def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
         """Run `prepare` in a transaction of its own before anything else, once a process."""
@@ -157,6 +158,7 @@ class Database:
         engine = self._engines.get(pid)
         if engine is None:
             engine = self.dialect.create_engine()
+            event.listen(engine, "handle_error", self._on_error)
             if self._prepare:
                 with engine.connect() as connection, self.dialect.begin_write(connection):
                     for prepare in self._prepare:
@@ -184,6 +186,20 @@ class Database:
             transaction = OwnTransaction(connection)
             yield transaction
         transaction.committed()
+
+    @contextmanager
+    def hearing_errors_on(self, connection: sa.Connection, hear: Callable[[BaseException], None]) -> Iterator[None]:
+        """For the length of the block, `hear` is told of each error of a statement on this connection."""
+        self._heard[id(connection)] = hear
+        try:
+            yield
+        finally:
+            del self._heard[id(connection)]
+
+    def _on_error(self, context: sa.ExceptionContext) -> None:
+        hear = self._heard.get(id(context.connection))
+        if hear is not None:
+            hear(context.sqlalchemy_exception or context.original_exception)
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:

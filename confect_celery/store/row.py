@@ -18,6 +18,7 @@ __all__ = [
     "EncodedCall",
     "ErrorInfo",
     "NewRow",
+    "Pending",
     "RowKind",
     "ScheduledFunction",
     "ScheduledFunctionId",
@@ -164,3 +165,23 @@ class Delivery:
     parent_id: ScheduledFunctionId | None
     deliveries: int = 0
     """How often this attempt was handed over before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the gate needs to know of a row before it runs it."""
+
+    id: ScheduledFunctionId
+    name: str
+    kind: RowKind
+    args: Any
+    attempt: int
+    scheduled_time: DateTime
+    options: Mapping[str, Any]
+    creation_time: DateTime
+    parent_id: ScheduledFunctionId | None = None
+
+    @property
+    def due(self) -> DateTime:
+        """What was scheduled for a time in the past was due when it was scheduled."""
+        return max(self.scheduled_time, self.creation_time)

@@ -23,6 +23,7 @@ from confect_celery.store.row import (
     Delivery,
     EncodedCall,
     NewRow,
+    Pending,
     RowKind,
     ScheduledFunction,
     ScheduledFunctionId,
@@ -53,26 +54,6 @@ class Dead:
     name: str
     kind: RowKind
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What the gate needs to know of a row before it runs it."""
-
-    id: ScheduledFunctionId
-    name: str
-    kind: RowKind
-    args: Any
-    attempt: int
-    scheduled_time: DateTime
-    options: Mapping[str, Any]
-    creation_time: DateTime
-    parent_id: ScheduledFunctionId | None = None
-
-    @property
-    def due(self) -> DateTime:
-        """What was scheduled for a time in the past was due when it was scheduled."""
-        return max(self.scheduled_time, self.creation_time)
 
 
 class Statements:
@@ -111,6 +92,8 @@ class Statements:
 
         self._cancel = self._transition("cancel", one, done)
         self._succeed_pending = self._transition("succeed_pending", sa.and_(one, attempt), done)
+        together = sa.and_(picked, attempt)
+        self._succeed_together = self._transition("succeed_pending", together, done).returning(c.id)
         self._fail_pending = self._transition("fail_pending", sa.and_(one, attempt), {**done, "error": error})
         self._succeed_running = self._transition("succeed_running", sa.and_(one, attempt), done)
         self._fail_running = self._transition("fail_running", sa.and_(one, attempt), {**done, "error": error})
@@ -241,14 +224,22 @@ class Statements:
         *pending, locked = row
         return Pending(*pending) if locked else None
 
-    def lock(self, connection: sa.Connection, id: str, attempt: int, *, relaxed: bool = False) -> bool:
+    def lock(
+        self, connection: sa.Connection, id: str, attempt: int, *, relaxed: bool = False, savepoint: str | None = None
+    ) -> bool:
         """Lock a row that was read before, as `load_locked` does: whether it is pending at this attempt still, so that
         what was read of it is true, and nobody else has it.
 
-        `relaxed`: the transaction's commit waits for no disk, on a database that can do so.
+        `relaxed`: the transaction's commit waits for no disk, on a database that can do so. `savepoint`: one of this
+        name is begun before.
         """
         statement = self._lock_relaxed if relaxed else self._lock
-        row = connection.execute(statement, {"row": id, "at_attempt": attempt, "lock": lock_number(id)}).one_or_none()
+        parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
+        row: Any = (
+            connection.execute(statement, parameters).one_or_none()
+            if savepoint is None
+            else self._dialect.in_savepoint(connection, savepoint, statement, parameters)
+        )
         if row is None:
             return False
         self._dialect.note_lock(connection)
@@ -450,6 +441,13 @@ class Statements:
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """pending → success: a mutation's last statement, in its own transaction."""
         return _one(connection.execute(self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
+
+    def succeed_together(self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime) -> set[str]:
+        """pending → success for each of these, which have one attempt: the last statement of a transaction that they
+        share. Gives back the ids of those that were pending still."""
+        (attempt,) = {row.attempt for row in rows}
+        parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "now": now}
+        return set(connection.scalars(self._succeed_together, parameters))
 
     def fail_pending(
         self, connection: sa.Connection, id: str, attempt: int, now: DateTime, failure: Mapping[str, Any]

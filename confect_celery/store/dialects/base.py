@@ -67,6 +67,8 @@ class Dialect(ABC):
     """Whether the table is created on first use, with no migration run by an operator."""
     changes_in_ctes: ClassVar[bool] = False
     """Whether one statement can hold more than one UPDATE."""
+    shares: ClassVar[bool] = False
+    """Whether mutations may share a transaction, each in a savepoint, without one waiting long for another."""
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -100,6 +102,16 @@ class Dialect(ABC):
 
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027
         """Called where a statement with `lock` was executed."""
+
+    def bound_waits(self, connection: sa.Connection) -> None:  # noqa: B027
+        """For the rest of the transaction, have no statement take long, nor wait for a lock: it raises instead."""
+
+    def in_savepoint(
+        self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> sa.Row[Any] | Sequence[Any] | None:
+        """Begin the savepoint `name`, and give back the one row of `statement`, if there is one."""
+        connection.exec_driver_sql(f"SAVEPOINT {name}")
+        return connection.execute(statement, parameters).one_or_none()
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""

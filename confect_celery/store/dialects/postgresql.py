@@ -22,11 +22,17 @@ _TRANSIENT_STATES: Final = (
 )
 
 
+_LOCK_MS: Final = 100
+_STATEMENT_MS: Final = 250
+"""What a mutation may take of the time of others whose transaction it shares."""
+
+
 class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
 
     default_driver = "psycopg"
     changes_in_ctes = True
+    shares = True
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
@@ -41,6 +47,12 @@ class PostgresqlDialect(Dialect):
     def relaxed(self) -> sa.ColumnElement[object]:
         """`synchronous_commit = off`, for the transaction."""
         return sa.func.set_config("synchronous_commit", "off", sa.true(), type_=sa.String)
+
+    def bound_waits(self, connection: sa.Connection) -> None:
+        """A wait for a lock, or a statement, that takes longer is an OperationalError."""
+        connection.exec_driver_sql(
+            f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_STATEMENT_MS}"
+        )
 
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""

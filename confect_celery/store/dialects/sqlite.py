@@ -41,6 +41,7 @@ class SqliteDialect(Dialect):
 
     creates_itself = True
     minds_forks = True
+    shares = True
 
     def create_engine(self) -> sa.Engine:
         """An engine in WAL mode that waits for the one writer up to 30 seconds."""

@@ -1,0 +1,194 @@
+"""A batch in a child: each row runs as the task that it is, under its own id, as if it had come alone."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from celery import states
+from celery.app import trace
+from celery.utils.saferepr import saferepr
+
+from confect_celery.runtime.announce import Announcer
+from confect_celery.runtime.batches import LONGEST_SECONDS, Entry, entries_of
+from confect_celery.runtime.board import Board
+from confect_celery.runtime.claims import CLAIMS, Relay
+from confect_celery.runtime.dispatcher import Outbox
+from confect_celery.runtime.messages import LOADED, task_name
+from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.sharing import Sharing
+from confect_celery.runtime.task import ConfectTask, RunAgain
+from confect_celery.runtime.transport import CeleryTransport
+from confect_celery.store import Delivery, Pending
+
+__all__ = ["TELLS_EVENTS", "BatchRun"]
+
+TELLS_EVENTS: Final = "confect_events"
+"""Whether the worker sends task events: its main process knows, the child does not."""
+
+_TRIES: Final = 10
+
+
+class BatchRun:
+    """One batch's rows, in order. Brief mutations that follow each other run inside each other, to share a commit."""
+
+    def __init__(self, parts: Parts, request: Any, board: Board | None) -> None:
+        self._parts = parts
+        self._request = request
+        self._board = board
+        self._entries = entries_of(vars(request))
+        self._transport = CeleryTransport(parts.app, parts.settings)
+        self._next = 0
+        self._again: deque[int] = deque()
+        self._inside = 0.0
+        self._context = contextvars.copy_context()
+        sharing = Sharing(parts.store, parts.clock, parts.settings, self._following, self._run_inside)
+        self._sharing = sharing
+        self._relay = Relay(parts.store, parts.clock, parts.settings, self._next_claims, sharing)
+        ids = [entry.id for entry in self._entries]
+        database, rows = parts.store.database, parts.store.rows
+        self._found = database.reading(lambda connection: rows.load_many(connection, ids), tries=_TRIES)
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Run them; how many were begun."""
+        try:
+            while self._next < len(self._entries):
+                if self._next and self._is_late():
+                    left = self._entries[self._next :]
+                    self._hand_on([row for each in left if (row := self._found.get(each.id)) is not None])
+                    break
+                self._step()
+                while self._again:
+                    self._run_row(self._again.popleft(), self._alone())
+        except BaseException as error:
+            self._sharing.abandon(error)
+            raise
+        finally:
+            self._relay.flush()
+        return self._next
+
+    def _step(self) -> None:
+        at, self._next = self._next, self._next + 1
+        self._run_row(at, self._relay)
+        self._relay.flush(but=self._entries[at].id)
+
+    def _run_inside(self) -> None:
+        # In a context of its own, as it would have with a message of its own: it is no part of what it runs inside.
+        began = time.monotonic()
+        self._context.copy().run(self._step)
+        self._inside += time.monotonic() - began
+
+    def _alone(self) -> Relay:
+        return Relay(self._parts.store, self._parts.clock, self._parts.settings, lambda: False)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._began > LONGEST_SECONDS
+
+    def _next_row(self) -> Pending | None:
+        """The row that comes next, as it looks from here."""
+        if self._next >= len(self._entries) or self._is_late():
+            return None
+        entry = self._entries[self._next]
+        row = self._found.get(entry.id)
+        return row if row is not None and self._mismatch(entry, row) is None else None
+
+    def _next_claims(self) -> bool:
+        row = self._next_row()
+        return row is not None and row.kind != "mutation" and row.scheduled_time <= self._parts.clock.now()
+
+    def _following(self) -> Pending | None:
+        row = self._next_row()
+        if row is None or row.kind != "mutation":
+            return None
+        task = self._parts.app.tasks.get(row.name)
+        return row if isinstance(task, ConfectTask) and task.gate().may_share(row) else None
+
+    @staticmethod
+    def _mismatch(entry: Entry, row: Pending | None) -> str | None:
+        if row is None or row.attempt != entry.attempt:
+            return "superseded"
+        return None if task_name(row.name, row.options) == entry.name else "misnamed"
+
+    def _run_row(self, at: int, relay: Relay) -> None:
+        parts, batch, entry = self._parts, self._request, self._entries[at]
+        row = self._found.get(entry.id)
+        if self._board is not None:
+            self._board.note(str(batch.id), at, waits=relay.waits)
+        mismatch = self._mismatch(entry, row)
+        if row is None or mismatch is not None:
+            parts.store.events.dropped(entry.id, entry.name, entry.attempt, mismatch or "superseded")
+            return
+        task = parts.app.tasks.get(entry.name)
+        if task is None:  # a worker with other code may know it; and if none does, Celery tells
+            self._hand_on([row])
+            return
+        request = self._transport.request(_delivery(row))
+        request.update(
+            {
+                LOADED: row,
+                CLAIMS: relay,
+                "hostname": batch.hostname,
+                "delivery_info": batch.delivery_info,
+                "is_eager": False,
+                "timelimit": [row.options.get("time_limit"), None],
+            }
+        )
+        said = _Said(parts.announcer, batch.hostname, request) if getattr(batch, TELLS_EVENTS, False) else None
+        if said and relay is self._relay:  # else it has been said
+            said.began()
+        inside, self._inside = self._inside, 0.0
+        outcome: Any = trace.trace_task(
+            task, entry.id, request["args"], request["kwargs"], request, app=parts.app, hostname=batch.hostname
+        )
+        inside, self._inside = self._inside, inside
+        if outcome.info is not None and isinstance(outcome.info.retval, RunAgain):
+            self._again.append(at)
+        elif said:
+            said.ended(outcome, less=inside)
+
+    def _hand_on(self, rows: list[Pending]) -> None:
+        """Publish each in a message of its own: one that takes long must not hold up what came with it."""
+        outbox = Outbox(self._parts.store, self._transport, self._parts.clock)
+        for row in rows:
+            outbox.publish(_delivery(row))
+
+
+class _Said:
+    """The events of one row, which the worker's main process sends for what comes alone."""
+
+    def __init__(self, announcer: Announcer, node: str, request: Mapping[str, Any]) -> None:
+        self._announcer = announcer
+        self._node = node
+        self._request = request
+
+    def began(self) -> None:
+        """`task-received` and `task-started`."""
+        request = self._request
+        fields = {"name": request["task"], "args": request["argsrepr"], "kwargs": request["kwargsrepr"]}
+        fields |= {name: request.get(name) for name in ("root_id", "parent_id", "retries", "eta", "expires")}
+        self._say("task-received", fields)
+        self._say("task-started", {})
+
+    def ended(self, outcome: Any, *, less: float) -> None:
+        """What came of it, in Celery's words; of what is ignored it says nothing. So many seconds `less` it ran: others
+        ran inside it."""
+        info = outcome.info
+        if info is None:
+            self._say("task-succeeded", {"result": outcome.retstr, "runtime": max(outcome.runtime - less, 0.0)})
+        elif info.state in (states.FAILURE, states.RETRY):
+            error = outcome.retval
+            fields = {"exception": saferepr(error.exception), "traceback": str(error.traceback)}
+            self._say("task-failed" if info.state == states.FAILURE else "task-retried", fields)
+        elif info.state == states.REJECTED:
+            self._say("task-rejected", {})
+
+    def _say(self, type: str, fields: Mapping[str, Any]) -> None:
+        self._announcer.tell(type, self._node, {"uuid": self._request["id"], "timestamp": time.time(), **fields})
+
+
+def _delivery(row: Pending) -> Delivery:
+    return Delivery(row.id, row.name, row.kind, row.args, row.due, row.attempt, row.options, row.parent_id)

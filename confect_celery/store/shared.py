@@ -1,0 +1,127 @@
+"""One transaction for several mutations, each within a savepoint of its own: one commit, one wait for the disk.
+
+Each part can be undone without the others, and none waits for long on behalf of another: on PostgreSQL what blocks for
+a moment is broken off, to be done in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from confect_celery.store.database import Database, OwnTransaction
+from confect_celery.store.row import Pending
+from confect_celery.timing import DateTime
+
+if TYPE_CHECKING:
+    from confect_celery.store.statements import Statements
+
+__all__ = ["Part", "SharedTransaction"]
+
+logger = logging.getLogger(__name__)
+
+
+class Part(OwnTransaction):
+    """What one mutation does in it. Its callbacks are run by who runs the mutation, once it `is_committed`."""
+
+    def __init__(self, connection: sa.Connection, row: Pending, savepoint: str) -> None:
+        super().__init__(connection)
+        self.row = row
+        self.savepoint_name = savepoint
+        self.is_committed = False
+
+
+class SharedTransaction:
+    """Begun with the first part. A database error of its own rolls all of it back, and it `is_over`."""
+
+    def __init__(self, database: Database, rows: Statements, *, relaxed: bool) -> None:
+        """`relaxed`: its commit waits for no disk, on a database that can do so."""
+        self._database = database
+        self._rows = rows
+        self._relaxed = relaxed
+        self._entered = 0
+        self._troubled = False
+        self._stack = ExitStack()
+        self._connection: sa.Connection | None = None
+        self.parts: list[Part] = []
+        """Those that were begun, and not undone."""
+        self.is_over = False
+
+    def enter(self, row: Pending) -> Part | None:
+        """Begin the part of this row, locked as `Statements.lock` does it; None where it is not to be run, or not here.
+
+        Rows that share a transaction have one `attempt`.
+        """
+        with self._rolling_back():
+            connection = self._connection or self._begin()
+            self._entered += 1
+            part = Part(connection, row, f"confect_{self._entered}")
+            locked = self._rows.lock(
+                connection, row.id, row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
+            )
+            if locked:
+                self.parts.append(part)
+                return part
+        return None
+
+    def stands(self, part: Part, error: Exception | None) -> bool:
+        """After the part's mutation has run, and raised `error` or not: whether that is its own doing.
+
+        Where a statement of it met a timeout, a deadlock or a lost connection, even if it swallowed that, it is not.
+        Such a part is undone, and so is one that raised.
+        """
+        troubled, self._troubled = self._troubled, False
+        with self._rolling_back():
+            if troubled or error is not None:
+                self._undo(part)
+        return not (troubled or self.is_over)
+
+    def commit(self, now: DateTime) -> None:
+        """pending → success for each part, and commit.
+
+        A part whose row was canceled or moved meanwhile is undone, and so are those after it.
+        """
+        with self._rolling_back():
+            while self.parts and self._connection is not None:
+                ended = self._rows.succeed_together(self._connection, [part.row for part in self.parts], now)
+                lost = next((part for part in self.parts if part.row.id not in ended), None)
+                if lost is None:
+                    break
+                self._undo(lost)
+            self._stack.close()
+            for part in self.parts:
+                part.is_committed = True
+        self.is_over = True
+
+    def _begin(self) -> sa.Connection:
+        connection = self._stack.enter_context(self._database.transaction()).connection
+        self._stack.enter_context(self._database.hearing_errors_on(connection, self._hear))
+        self._database.dialect.bound_waits(connection)
+        self._connection = connection
+        return connection
+
+    def _hear(self, error: BaseException) -> None:
+        self._troubled = self._troubled or isinstance(error, OperationalError)
+
+    def _undo(self, part: Part) -> None:
+        part.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {part.savepoint_name}")
+        del self.parts[self.parts.index(part) :]
+
+    @contextmanager
+    def _rolling_back(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            logger.debug("A shared transaction is given up, each of its mutations runs by itself: %s", error)
+            self.abandon(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """Roll all of it back because of `error`; where the connection is gone, so is all that was done on it."""
+        self.parts, self.is_over = [], True
+        with suppress(DBAPIError):
+            self._stack.__exit__(type(error), error, error.__traceback__)
