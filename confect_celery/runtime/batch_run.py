@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -42,7 +41,7 @@ class BatchRun:
         self._entries = entries_of(vars(request))
         self._transport = CeleryTransport(parts.app, parts.settings)
         self._next = 0
-        self._again: deque[int] = deque()
+        self._again: list[int] = []
         self._inside = 0.0
         self._context = contextvars.copy_context()
         sharing = Sharing(parts.store, parts.clock, parts.settings, self._following, self._run_inside)
@@ -62,8 +61,9 @@ class BatchRun:
                     self._hand_on([row for each in left if (row := self._found.get(each.id)) is not None])
                     break
                 self._step()
-                while self._again:
-                    self._run_row(self._again.popleft(), self._alone())
+                again, self._again = sorted(self._again), []  # the innermost came to its end first
+                for at in again:
+                    self._run_row(at, self._alone())
         except BaseException as error:
             self._sharing.abandon(error)
             raise

@@ -79,6 +79,7 @@ class Invoker(Protocol):
 
     def may_share(self, ref: FunctionRef[Any, Any]) -> bool:
         """Whether the function touches its transaction only in ways that others in it do not notice."""
+        ...
 
 
 class _NotOurs(Exception):
@@ -244,10 +245,10 @@ class Gate:
             return Again()
         self._brevity.ran(row.name, seconds)
         sharing.go_on()
-        if error is not None:
-            return self._fail_pending(row, error, ref, seconds)
         if not part.is_committed:
             return Again()
+        if error is not None:
+            return self._fail_pending(row, error, ref, seconds)
         part.committed()
         return self._told(row, Succeeded(result), seconds)
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from confect_celery.store.database import Database, OwnTransaction
 from confect_celery.store.row import Pending
@@ -29,11 +29,14 @@ logger = logging.getLogger(__name__)
 class Part(OwnTransaction):
     """What one mutation does in it. Its callbacks are run by who runs the mutation, once it `is_committed`."""
 
-    def __init__(self, connection: sa.Connection, row: Pending, savepoint: str) -> None:
+    def __init__(self, connection: sa.Connection, row: Pending, savepoint: str, before: int) -> None:
         super().__init__(connection)
         self.row = row
         self.savepoint_name = savepoint
+        self.before = before
+        """How many parts stood before it, whose work it could see."""
         self.is_committed = False
+        """Whether what it did is there for good; of one that raised, whether all is that it could have raised for."""
 
 
 class SharedTransaction:
@@ -50,6 +53,7 @@ class SharedTransaction:
         self._connection: sa.Connection | None = None
         self.parts: list[Part] = []
         """Those that were begun, and not undone."""
+        self._raised: list[Part] = []
         self.is_over = False
 
     def enter(self, row: Pending) -> Part | None:
@@ -60,7 +64,7 @@ class SharedTransaction:
         with self._rolling_back():
             connection = self._connection or self._begin()
             self._entered += 1
-            part = Part(connection, row, f"confect_{self._entered}")
+            part = Part(connection, row, f"confect_{self._entered}", len(self.parts))
             locked = self._rows.lock(
                 connection, row.id, row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
             )
@@ -75,10 +79,13 @@ class SharedTransaction:
         Where a statement of it met a timeout, a deadlock or a lost connection, even if it swallowed that, it is not.
         Such a part is undone, and so is one that raised.
         """
-        troubled, self._troubled = self._troubled, False
+        # What raises it without a word to `_hear` is the driver itself, in a COPY.
+        troubled, self._troubled = self._troubled or isinstance(error, OperationalError), False
         with self._rolling_back():
             if troubled or error is not None:
                 self._undo(part)
+            if not troubled and error is not None:
+                self._raised.append(part)
         return not (troubled or self.is_over)
 
     def commit(self, now: DateTime) -> None:
@@ -96,6 +103,8 @@ class SharedTransaction:
             self._stack.close()
             for part in self.parts:
                 part.is_committed = True
+            for part in self._raised:  # undone parts are the last ones: what stood before it is the same, or less
+                part.is_committed = part.before <= len(self.parts)
         self.is_over = True
 
     def _begin(self) -> sa.Connection:
@@ -116,12 +125,12 @@ class SharedTransaction:
     def _rolling_back(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
+        except SQLAlchemyError as error:  # of a connection that is gone it says that the transaction is invalid
             logger.debug("A shared transaction is given up, each of its mutations runs by itself: %s", error)
             self.abandon(error)
 
     def abandon(self, error: BaseException) -> None:
         """Roll all of it back because of `error`; where the connection is gone, so is all that was done on it."""
         self.parts, self.is_over = [], True
-        with suppress(DBAPIError):
+        with suppress(SQLAlchemyError):
             self._stack.__exit__(type(error), error, error.__traceback__)

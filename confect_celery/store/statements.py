@@ -407,6 +407,8 @@ class Statements:
         connection.execute(self._load_many, {"rows": [""]})
         for locking in (self._load_locked, self._lock, self._lock_relaxed):
             connection.execute(locking, {**nobody, "lock": 0})
+        if self._dialect.shares:
+            connection.execute(self._succeed_together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             names = statement.compile().params
             connection.execute(statement, {name: value for name, value in {**nobody, **never}.items() if name in names})

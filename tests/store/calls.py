@@ -64,6 +64,8 @@ class Call:
     run: Callable[[Tall, sa.Connection], Any]
     found: Callable[[Any], bool] = bool
     """Whether it found what it was to find: a statement that finds nothing costs nothing."""
+    made: Callable[[Tall], bool] = lambda _: True
+    """Whether this database is ever asked it."""
 
 
 def _one(name: str, stage: str, *more: Any, attempt: int | None = None, **named: Any) -> Call:
@@ -165,6 +167,7 @@ def calls() -> list[Call]:
         _one("load_locked", "due", attempt=0),
         _one("lock", "due", attempt=0),
         _one("lock", "due", attempt=0, relaxed=True),
+        _one("lock", "due", attempt=0, savepoint="confect_1"),
         Call("count_pending", 100, lambda tall, c: rows(tall).count_pending(c, tall.ids("due", 100))),
         Call("load_many", 200, lambda tall, c: rows(tall).load_many(c, tall.ids("due", 100) + tall.ids("ended", 100))),
         _one("start", "due", later, attempt=0),
@@ -178,6 +181,15 @@ def calls() -> list[Call]:
         ),
         Call("warm_up", 0, lambda tall, c: rows(tall).warm_up(c), lambda found: found is None),
         _one("succeed_pending", "due", Duration.zero, attempt=0),
+        Call(
+            "succeed_together",
+            32,
+            lambda tall, c: rows(tall).succeed_together(
+                c, list(rows(tall).load_many(c, tall.ids("due", 16)).values()), tall.now
+            ),
+            lambda found: len(found) == 16,
+            lambda tall: tall.store.database.dialect.shares,
+        ),
         _one("fail_pending", "due", Duration.zero, FAILURE, attempt=0),
         _one("succeed_running", "running", Duration.zero, attempt=1),
         _one("fail_running", "running", Duration.zero, FAILURE, attempt=1),

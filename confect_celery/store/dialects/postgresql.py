@@ -26,6 +26,10 @@ _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
 """What a mutation may take of the time of others whose transaction it shares."""
 
+_IDLE_MS: Final = 1000
+"""After so long between two statements the server ends the transaction. A mutation may wait, on a connection of its own
+or in a call of a service, for what another has locked in the transaction that it shares: the server cannot see that."""
+
 
 class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
@@ -49,9 +53,10 @@ class PostgresqlDialect(Dialect):
         return sa.func.set_config("synchronous_commit", "off", sa.true(), type_=sa.String)
 
     def bound_waits(self, connection: sa.Connection) -> None:
-        """A wait for a lock, or a statement, that takes longer is an OperationalError."""
+        """A wait for a lock, or a statement, that takes longer is an OperationalError; an idle connection is lost."""
         connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_STATEMENT_MS}"
+            f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_STATEMENT_MS}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
         )
 
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
@@ -65,9 +70,25 @@ class PostgresqlDialect(Dialect):
         names, into = ", ".join(map(quoted.format_column, table.columns)), quoted.format_table(table)
         if not connection.in_transaction():
             connection.begin()
-        with raw.cursor() as cursor, cursor.copy(f"COPY {into} ({names}) FROM STDIN") as copy:
-            for values in bound_rows(connection.dialect, table, rows):
-                copy.write_row(values)
+        text = f"COPY {into} ({names}) FROM STDIN"
+        try:
+            with raw.cursor() as cursor, cursor.copy(text) as copy:
+                for values in bound_rows(connection.dialect, table, rows):
+                    copy.write_row(values)
+        except Exception as error:
+            raise self._as_of_a_statement(connection, text, error) from error
+
+    def _as_of_a_statement(self, connection: sa.Connection, text: str, error: Exception) -> BaseException:
+        """The driver's own error as SQLAlchemy would have raised it, which tells what is transient."""
+        driver = connection.dialect.loaded_dbapi
+        if not isinstance(error, driver.Error):
+            return error
+        broken = connection.dialect.is_disconnect(error, connection.connection, None)
+        if broken:
+            connection.invalidate(error)
+        return DBAPIError.instance(
+            text, None, error, driver.Error, connection_invalidated=broken, dialect=connection.dialect
+        )
 
     def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
         """A SQLAlchemy face on the open transaction of a psycopg connection, which stays the caller's in every way."""
