@@ -81,7 +81,11 @@ class Sharing:
     def go_on(self) -> None:
         """Run the rows that follow, inside, as long as they may join; the last of them to come here commits."""
         while self._has_room() and (row := self._following()) is not None and row.attempt == self._attempt:
-            self._run_next()
+            try:
+                self._run_next()
+            except BaseException as error:  # of the machinery: what a function raises ends in its row
+                self.abandon(error)
+                raise
         self.settle()
 
     def settle(self) -> None:

@@ -128,6 +128,9 @@ class SharedTransaction:
         except SQLAlchemyError as error:  # of a connection that is gone it says that the transaction is invalid
             logger.debug("A shared transaction is given up, each of its mutations runs by itself: %s", error)
             self.abandon(error)
+        except BaseException as error:
+            self.abandon(error)
+            raise
 
     def abandon(self, error: BaseException) -> None:
         """Roll all of it back because of `error`; where the connection is gone, so is all that was done on it."""

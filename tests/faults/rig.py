@@ -33,9 +33,17 @@ class Rig:
     """`shop` is the module of the app, in this process; workers run it in theirs."""
 
     def __init__(
-        self, directory: Path, broker_url: str, database_url: str, config: dict[str, Any], *, crash: bool = False
+        self,
+        directory: Path,
+        broker_url: str,
+        database_url: str,
+        config: dict[str, Any],
+        *,
+        crash: bool = False,
+        shares: bool | None = None,
     ) -> None:
-        """`crash`: workers may be told to die, and start quickly."""
+        """`crash`: workers may be told to die, and start quickly. `shares`: whether mutations of a batch share a
+        transaction; by default where they are brief."""
         self.directory, self.crash = directory, crash
         self.ledger_file = directory / "ledger"
         self.env = {
@@ -46,6 +54,8 @@ class Rig:
             # The greatest of some: what comes between the two readings makes it smaller.
             "TEST_EPOCH": repr(max(time.time() - time.monotonic() for _ in range(20))),
         }
+        if shares is not None:
+            self.env["TEST_SHARES"] = "always" if shares else "never"
         self.shop: Any = self._import()
         if crash:
             self.env["TEST_CRASH"] = str(directory)

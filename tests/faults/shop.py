@@ -1,13 +1,15 @@
 """The app whose workers are broken. What runs says so in a ledger outside the system, an append-only file.
 
 Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_CONFIG (JSON of more settings), TEST_LEDGER (the file),
-TEST_EPOCH (when this machine's monotonic clock was 0), TEST_CRASH (the directory of a plan for `crash`).
+TEST_EPOCH (when this machine's monotonic clock was 0), TEST_SHARES (whether mutations of a batch share a transaction:
+"always" or "never", however brief they are), TEST_CRASH (the directory of a plan for `crash`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from celery import Celery, Task
 from pydantic import BaseModel
 
 from confect_celery import Confect, DatabaseWriter, ScheduledFunctionId
+from confect_celery.runtime import brevity, sharing
 from tests.faults import crash
 
 metadata = sa.MetaData()
@@ -37,6 +40,9 @@ app.conf.update(
         **json.loads(os.environ.get("TEST_CONFIG", "{}")),
     }
 )
+if "TEST_SHARES" in os.environ:  # else as the machine's speed will have it
+    brevity._RUNS = 0 if os.environ["TEST_SHARES"] == "always" else sys.maxsize  # type: ignore[misc]
+    brevity._BRIEF_SECONDS = sharing._LONGEST_SECONDS = 60.0  # type: ignore[misc]
 confect = Confect(app, schema=metadata)
 g = confect.group("faults")
 LEDGER = os.environ.get("TEST_LEDGER", os.devnull)

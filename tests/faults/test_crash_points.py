@@ -83,6 +83,17 @@ WHOLE: list[Cases] = [
         *(("plain", (("start committed", "whole"), (f"bury {when}", "whole"))) for when in WHEN),
     )
 ]
+SHARED = (
+    "lock after", "function started", "function ended", "succeed_together before", "succeed_together after",
+    "succeed_together committed",
+)  # fmt: skip
+"""Within a transaction that others have a part in: some ran before, some would follow."""
+
+
+def _among_companions(victim: str) -> list[Cases]:
+    return [[*COMPANIONS[:3], ("mutation", ((seam, victim),)), *COMPANIONS[3:]] for seam in SHARED]
+
+
 WHOLE_BATCHED: list[Cases] = [
     *(
         [(kind, ((seam, "whole"),)), *COMPANIONS]
@@ -120,15 +131,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 def new_rig(tmp_path: Path, broker: Valkey) -> Iterator[Callable[..., Rig]]:
-    """Make a shop without workers; keyword arguments are settings."""
+    """Make a shop without workers; keyword arguments are settings. Mutations of a batch share a transaction or not,
+    whatever the machine's speed."""
     with ExitStack() as stack:
         numbers = itertools.count(1)
 
-        def make(**config: Any) -> Rig:
+        def make(*, shares: bool = False, **config: Any) -> Rig:
             directory = tmp_path / f"shop{next(numbers)}"
             directory.mkdir()
             url = f"redis://127.0.0.1:{broker.port}/{next(DATABASES)}"
-            it = Rig(directory, url, f"sqlite:///{directory}/shop.db", CONFIG | config, crash=True)
+            it = Rig(directory, url, f"sqlite:///{directory}/shop.db", CONFIG | config, crash=True, shares=shares)
             stack.callback(_print, it)
             stack.callback(it.close)
             return it
@@ -247,6 +259,17 @@ def test_the_whole_worker_dies_at_every_seam(new_rig: Callable[..., Rig]) -> Non
     shops = [(new_rig(**ALONE), WHOLE[first::4]) for first in range(4)]
     shops += [(new_rig(), WHOLE_BATCHED[first::2]) for first in range(2)]
     _at_once(_whole_workers_die, shops)
+
+
+@pytest.mark.timeout(200)
+def test_a_shared_transaction_dies_at_every_seam(new_rig: Callable[..., Rig]) -> None:
+    children, workers = new_rig(shares=True), new_rig(shares=True)
+    shops = [(children, _among_companions("child")), (workers, _among_companions("whole"))]
+    _at_once(_whole_workers_die, shops)
+    assert sum(row.losses for row in children.rows().values()) == len(SHARED) - 1, (
+        "where the child was when it died; of those that shared the transaction nobody else is charged, and of what "
+        "was committed nobody"
+    )
 
 
 @pytest.mark.timeout(90)

@@ -15,11 +15,13 @@ from confect_celery import DatabaseWriter, Duration, MutationRunner, ScheduledFu
 from confect_celery.functions import failure
 from confect_celery.runtime import Dropped, Failed, Postponed, Succeeded
 from confect_celery.runtime.claims import Relay
+from confect_celery.runtime.gate import Again
 from confect_celery.runtime.task import attempt_of
 from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.store import Pending
 from confect_celery.timing import DateTime
-from tests.property.model import LIVE, Job, Row, violated
+from tests.property.child import Child
+from tests.property.model import LIVE, TERMINAL, Job, Row, violated
 from tests.property.plans import Meanwhile, Plan, Step
 from tests.property.world import BATCH, LATE, ChildDied, Died, Frame, Key, Message, World
 
@@ -294,60 +296,15 @@ class Play(World):
 
     # -- workers
 
-    def deliver_together(self, messages: Sequence[Message], between: Sequence[Meanwhile] = ()) -> None:
-        """A worker receives functions' messages as one, as `BatchTask` does it: all rows are read first, and each is
-        run by what was read then, whatever others do to it `between`."""
+    def deliver_together(
+        self, messages: Sequence[Message], between: Sequence[Meanwhile] = (), *, shares: bool = False
+    ) -> None:
+        """A worker receives functions' messages as one; `shares`: mutations are known as brief."""
         messages = [m for m in messages if m.kind in ("mutation", "action")]
         if self.running or self.waiting or not self.can_write or not messages:
             return
         self.advance(max(max(m.due for m in messages) - self.now, 0) / 1e6)
-        database, rows, at = self.store.database, self.store.rows, 0
-        found = database.reading(lambda c: rows.load_many(c, [m.id for m in messages]), tries=10)
-
-        def next_claims() -> bool:
-            row = found.get(messages[at + 1].id) if at + 1 < len(messages) else None
-            return row is not None and row.kind != "mutation" and row.scheduled_time <= self.clock.now()
-
-        relay = Relay(self.store, self.clock, self.settings, next_claims)
-        for at, message in enumerate(messages):  # `next_claims` looks at it
-            frame = Frame(message.key, message.id, message.attempt, True)
-            if at and at <= len(between):
-                self.running.append(frame)
-                self.meanwhile([between[at - 1]], frame)
-                self.running.remove(frame)
-            row, died = found.get(message.id), False
-            waited = list(self.waiting)
-            try:
-                if row is not None and row.attempt == message.attempt:
-                    self.happened["in a batch"] += 1
-                    died = self.deliver(message, loaded=row, relay=relay)
-                relay.flush(but=message.id)
-            except DBAPIError:
-                if self.peace:
-                    raise
-            self.waiting = [f for f in self.waiting if f not in waited]
-            if died:
-                self._batch_died(waited, messages[at + 1 :], self.plans[message.key])
-                return
-            if relay.waits:
-                self.waiting.append(frame)
-        relay.flush()
-        self.waiting.clear()
-
-    def _batch_died(self, waited: Sequence[Frame], rest: Sequence[Message], plan: Plan) -> None:
-        """The main process tells of the row before and of those that the child had not come to."""
-        for frame in waited:
-            self.excuse_loss(frame.key)
-        if plan.told != "at once":
-            return
-        for frame in waited:
-            self.told.append((frame.id, frame.attempt, 1))
-            self.reconciler.succeeded(frame.id, frame.attempt)
-        for message in rest:
-            self.told.append((message.id, message.attempt, 1))
-            self.told_given_back.add(message.id)
-        self.reconciler.not_begun([(m.id, m.attempt) for m in rest], alone=False)
-        self.apply_told()
+        Child(self, messages, between, shares=shares).run()
 
     def deliver(
         self,
@@ -357,10 +314,12 @@ class Play(World):
         hooks: Sequence[Meanwhile] = (),
         loaded: Pending | None = None,
         relay: Relay | None = None,
+        child: Child | None = None,
     ) -> bool:
-        """A worker receives the message; whether its child died. Early, the gate itself must hold it; a plain task is
-        held by Celery. `loaded` and `relay` are a batch's."""
-        if len(self.running) >= MOST_NESTED or not self.can_write:
+        """A worker receives the message; whether it is to run again. Early, the gate itself must hold it; a plain task
+        is held by Celery. `loaded`, `relay` and the `child` that dies as a whole are a batch's."""
+        inside = child is not None and child.sharing.is_open
+        if not inside and (len(self.running) >= MOST_NESTED or not self.can_write):
             return False
         at_eta = at_eta or message.kind == "task"
         if at_eta and message.due > self.now:
@@ -375,10 +334,14 @@ class Play(World):
             else:
                 outcome = self.confect.gate.run(message.id, attempt, message.name, loaded, relay)
                 self._check_outcome(message, outcome, waits=relay is not None and relay.waits)
+                return isinstance(outcome, Again)
         except ChildDied:
+            if child is not None:
+                self.happened["died in a shared transaction"] += child.died is None and child.sharing.is_open
+                child.died = child.died or frame
+                raise
             with self.undisturbed():
                 self._child_died(frame)
-            return True
         except Died:
             self.excuse_loss(frame.key)
             raise
@@ -391,8 +354,10 @@ class Play(World):
         row = self.rows().get(message.key)
         state = row.state if row else None
         self.happened[f"{type(outcome).__name__} {getattr(outcome, 'reason', '')}".strip()] += 1
-        if isinstance(outcome, Dropped):
-            truth: tuple[str | None, ...] = {
+        if isinstance(outcome, Again):
+            truth: tuple[str | None, ...] = (None, *LIVE, *TERMINAL)  # it will be seen when it runs by itself
+        elif isinstance(outcome, Dropped):
+            truth = {
                 "missing": (None,),
                 "canceled": ("canceled",),
                 "finished": ("success", "failed"),
@@ -527,7 +492,7 @@ class Play(World):
                     run_mutation(self.part, Key(key=0))
                 del self.frames[-1][before:]
             if plan.cancels is not None:
-                self._cancels(plan.cancels, scheduler, frame)
+                self._cancels(plan.cancels, db, scheduler, frame)
             if plan.end == "greedy":
                 scheduler.run_many([(Duration.hours(1), self.function("action"), {"key": -1})] * 1001)
             if plan.end == "cancels itself":
@@ -537,8 +502,10 @@ class Play(World):
         finally:
             frame.began = False
 
-    def _cancels(self, number: int, scheduler: Scheduler, frame: Frame) -> None:
-        rows = [row for row in self.rows().values() if row.key not in {f.key for f in self.running}]
+    def _cancels(self, number: int, db: DatabaseWriter, scheduler: Scheduler, frame: Frame) -> None:
+        self.locks_rows = self.frames[-1]
+        visible = self.rows(db._connection).values()
+        rows = [row for row in visible if row.key in self.model.jobs and row.key not in {f.key for f in self.running}]
         if rows:
             row = rows[number % len(rows)]
             self.frames[-1].append(self.is_canceled(row))
@@ -633,6 +600,8 @@ class Play(World):
         """What others do while the frame's function is about to run, or runs; not for ever, or it would never end."""
         job = self.model.jobs.get(frame.key)
         disturbed = job is not None and sum(job.starts.values()) > MOST_DISTURBED
+        if any(frame is self.locks_rows for frame in self.frames):
+            return  # we are one thread: to wait for what an open transaction has locked is to wait for ever
         for doing in doings:
             if self.can_write and (doing.always or not disturbed):
                 self.happened[f"meanwhile {doing.what}"] += 1

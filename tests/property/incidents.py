@@ -138,6 +138,30 @@ def cancel_in_doubt(play: Play, kind: str, when: str, fault: str) -> None:
         play.cancel(len(play.rows()) - 1)
 
 
+def sharing(
+    play: Play, ends: tuple[str, ...], doing: str = "nothing", last: str | None = None, fault: Fault | None = None
+) -> None:
+    """Mutations that share a transaction, and what may go wrong with it, or be done to its rows meanwhile."""
+    plans = [
+        Plan(end=end, told="at once", children=(1.0,) * (end != "greedy"), nested="commits" if at == 1 else None)
+        for at, end in enumerate(ends)
+    ]
+    play.schedule_batch(("mutation",) * len(ends), *plans)
+    messages, play.broker.messages = play.broker.messages, []
+    with play.trouble(fault):
+        between = [*[doing] * (len(ends) - 1), last or doing]
+        play.deliver_together(messages, [Meanwhile(each, seconds=5.0) for each in between], shares=True)
+    play.look()
+    play.go_on()
+
+
+def cancels_in_it(play: Play, number: int) -> None:
+    """One of them cancels a row, maybe one that comes after it."""
+    play.schedule_batch(("mutation",) * 3, Plan(), Plan(cancels=number), Plan())
+    messages, play.broker.messages = play.broker.messages, []
+    play.deliver_together(messages, shares=True)
+
+
 def together(play: Play, kinds: tuple[str, ...], doing: str, end: str, died: int | None = None) -> None:
     """Something happens to the rows of a batch that were read and have not begun; or the host dies at a commit."""
     play.schedule_batch(kinds, Plan(end=end, told="at once"), Plan())
@@ -190,6 +214,20 @@ INCIDENTS: list[Incident] = [
         for doing in ("nothing", "cancel it", "reschedule it", "duplicate", "taken over")
         for end in ("ok", "raises", "dies")
     ),
+    *(
+        partial(sharing, ends=ends, doing=doing)
+        for ends in (("ok", "ok", "ok"), ("ok", "raises", "ok"), ("ok", "dies", "ok"), ("ok", "flaky", "ok"))
+        for doing in ("nothing", "cancel it", "reschedule it", "duplicate", "taken over")
+    ),
+    *(
+        partial(sharing, ends=("ok", "raises", "ok"), fault=Fault(where, nth, when, how))
+        for where, most in (("commit", 1), ("enter", 3), ("end", 1), ("publish", 1))
+        for nth in range(most)
+        for when in ("before", "after")
+        for how in ("die", "transient")
+    ),
+    *(partial(sharing, ends=("ok", "ok", "ok"), last=last) for last in ("cancel it", "reschedule it", "duplicate")),
+    *(partial(cancels_in_it, number=number) for number in range(4)),
     *(partial(beside_a_stale_one, kind=kind) for kind in ("mutation", "action")),
     *(partial(together, kinds=("action",) * 3, doing="nothing", end="ok", died=nth) for nth in range(4)),
     *(

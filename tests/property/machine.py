@@ -154,12 +154,14 @@ class Guarantees(RuleBasedStateMachine):
             self.play.deliver(replace(message), at_eta=at_eta, hooks=hooks)
 
     @precondition(lambda self: len(self.play.broker.messages) > 1)
-    @rule(count=st.integers(2, 4), between=HOOKS, fault=FAULTS)
-    def deliver_together(self, count: int, between: tuple[Meanwhile, ...], fault: Fault | None) -> None:
+    @rule(count=st.integers(2, 4), between=HOOKS, fault=FAULTS, shares=st.booleans())
+    def deliver_together(
+        self, count: int, between: tuple[Meanwhile, ...], fault: Fault | None, *, shares: bool
+    ) -> None:
         messages = self.play.broker.messages
         together, messages[:count] = messages[:count], []
         with self.play.trouble(fault):
-            self.play.deliver_together(together, between)
+            self.play.deliver_together(together, between, shares=shares)
 
     @rule(kinds=st.lists(st.sampled_from(["mutation", "action", "action"]), min_size=2, max_size=4), plan=BUSY,
           between=HOOKS, fault=FAULTS)  # fmt: skip
@@ -168,6 +170,13 @@ class Guarantees(RuleBasedStateMachine):
         together, self.play.broker.messages = self.play.broker.messages, []
         with self.play.trouble(fault):
             self.play.deliver_together(together, between)
+
+    @rule(plans=st.lists(PLANS, min_size=2, max_size=4), between=HOOKS, fault=FAULTS)
+    def shared_transaction(self, plans: list[Plan], between: tuple[Meanwhile, ...], fault: Fault | None) -> None:
+        self.play.schedule_batch(["mutation"] * len(plans), *plans)
+        together, self.play.broker.messages = self.play.broker.messages, []
+        with self.play.trouble(fault):
+            self.play.deliver_together(together, between, shares=True)
 
     @precondition(lambda self: self.play.broker.messages)
     @rule(number=NUMBERS, everything=st.booleans())

@@ -81,6 +81,38 @@ def _effects_first(succeed: Any, rows: Any, connection: sa.Connection, *args: An
     return succeed(rows, connection, *args)
 
 
+def _picked_again(succeed: Any, rows: Any, connection: sa.Connection, given: Any, now: Any) -> set[str]:
+    succeed(rows, connection, given, now)
+    return {row.id for row in given}
+
+
+def _entered_anyway(lock: Any, rows: Any, *args: Any, savepoint: str | None = None, **options: Any) -> bool:
+    return bool(lock(rows, *args, savepoint=savepoint, **options)) or savepoint is not None
+
+
+def _forgets_only(_: Any, shared: Any, part: Any) -> None:
+    del shared.parts[shared.parts.index(part) :]
+
+
+def _undoes_it_alone(original: Any, shared: Any, part: Any) -> None:
+    after = shared.parts[shared.parts.index(part) + 1 :]
+    original(shared, part)
+    shared.parts += after
+
+
+def _tells_at_once(stands: Any, shared: Any, part: Any, error: Any) -> bool:
+    if error is None:
+        part.committed()
+    return bool(stands(shared, part, error))
+
+
+def _takes_it_for_committed(abandon: Any, shared: Any, error: Any) -> None:
+    parts = list(shared.parts)
+    abandon(shared, error)
+    for part in parts:
+        part.is_committed = True
+
+
 def _claims_afterwards() -> tuple[Patch, ...]:
     """An action's claim is only looked at, and written when it ends."""
 
@@ -192,6 +224,8 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_start"),
     any_("state", "_succeed_pending", database=ONE_WRITER),
     any_("attempt", "_succeed_pending", database=ONE_WRITER),
+    any_("state", "_succeed_together", database=ONE_WRITER),
+    any_("attempt", "_succeed_together", database=ONE_WRITER),
     any_("state", "_fail_pending"),
     any_("attempt", "_fail_pending"),
     any_("state", "_succeed_running"),
@@ -303,6 +337,36 @@ DECISIONS: Final[Sequence[Mutant]] = (
         "batch: a claim does not record the end that waits", (call("runtime.claims:Relay.start", _forgets_the_end),)
     ),
     Mutant("batch: a claim's answer is not heard", (unheard("runtime.claims:Relay.start"),)),
+    # -- a shared transaction
+    Mutant("shared: what the lock says of a row is not heard", (call(f"{STATEMENTS}.lock", _entered_anyway),)),
+    Mutant(
+        "shared: how the rows ended is not heard", (call(f"{STATEMENTS}.succeed_together", _picked_again),), ONE_WRITER
+    ),
+    Mutant("shared: its effects are committed first", (call(f"{STATEMENTS}.succeed_together", _effects_first),)),
+    Mutant("shared: what raised is not undone", (call("store.shared:SharedTransaction._undo", _forgets_only),)),
+    Mutant(
+        "shared: those after what is undone count as done",
+        (call("store.shared:SharedTransaction._undo", _undoes_it_alone),),
+        ONE_WRITER,
+    ),
+    Mutant("shared: publishes before the commit", (call("store.shared:SharedTransaction.stands", _tells_at_once),)),
+    Mutant(
+        "shared: what was rolled back counts as done",
+        (call("store.shared:SharedTransaction.abandon", _takes_it_for_committed),),
+    ),
+    Mutant(
+        "shared: a child that dies commits",
+        (call("runtime.sharing:Sharing.abandon", lambda _, sharing, error: sharing.settle()),),
+    ),
+    Mutant(
+        "shared: a transient error is the mutation's own",
+        (
+            call(
+                "runtime.sharing:Sharing.stands",
+                lambda original, sharing, part, error: original(sharing, part, error and ValueError(str(error))),
+            ),
+        ),
+    ),
     # -- the dispatcher
     Mutant(
         "dispatcher: far ahead",

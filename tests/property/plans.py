@@ -52,14 +52,14 @@ class Plan:
 NO_FAULT = st.none()
 DEATHS = st.builds(
     Fault,
-    where=st.sampled_from(["commit", "publish"]),
+    where=st.sampled_from(["commit", "commit", "publish", "publish", "enter", "end"]),
     nth=st.sampled_from([0, 0, 0, 1, 1, 2, 3]),
     when=st.sampled_from(["before", "after"]),
     how=st.just("die"),
 )
 TROUBLES = st.builds(
     Fault,
-    where=st.just("commit"),
+    where=st.sampled_from(["commit", "commit", "commit", "enter", "end"]),
     nth=st.sampled_from([0, 0, 0, 1, 1, 2]),
     when=st.sampled_from(["before", "after"]),
     how=st.sampled_from(["transient", "transient", "transient for long"]),

@@ -21,7 +21,7 @@ from confect_celery import Confect, DateTime, Duration, SettableClock
 from confect_celery.runtime import Dispatcher, Outbox, Reconciler
 from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.announce import Silent
-from confect_celery.store import Delivery
+from confect_celery.store import Delivery, Part, Pending, SharedTransaction
 from tests.property.model import LIVE, Job, Model, Row, Violation, violated
 from tests.property.plans import Fault, Plan
 
@@ -147,10 +147,11 @@ class World:
             self.confect.redirected(clock=self.clock, publish=lambda delivery: self.ahead(delivery))
         )
         standing = _StandingTime(self)
-        for module in ("runtime.gate", "runtime.punctual", "runtime.reconciler", "store.database"):
+        for module in ("runtime.gate", "runtime.punctual", "runtime.reconciler", "runtime.sharing", "store.database"):
             self._stack.enter_context(mock.patch(f"confect_celery.{module}.time", standing))
         self._stack.enter_context(mock.patch("confect_celery.runtime.dispatcher.time", _TickingTime()))
         self._wrap_the_database()
+        self._watch_shared_transactions()
         self.reset()
 
     def close(self) -> None:
@@ -183,6 +184,10 @@ class World:
         self.intents: list[Callable[[], None]] = []
         self.frames: list[list[Callable[[], None]]] = []
         self.hooks: list[Callable[[], None]] = []
+        self.at_the_end: list[Callable[[], None]] = []
+        """What others do right before a shared transaction ends."""
+        self.locks_rows: list[Callable[[], None]] | None = None
+        """The frame of the last transaction that locked rows which others see."""
         self.writers = 0
         self.start_dispatcher()
         self.start_worker()
@@ -265,6 +270,7 @@ class World:
         """The host is gone, with all that its processes remembered."""
         self.running.clear()
         self.waiting.clear()
+        self.at_the_end = []
         self.frames.clear()
         self.hooks.clear()
         self.writers = 0
@@ -383,6 +389,58 @@ class World:
         database.transaction = dying_transaction  # type: ignore[method-assign]
         database.statement = dying_statement  # type: ignore[method-assign]
         database.autocommit = dying_autocommit  # type: ignore[method-assign]
+
+    def _watch_shared_transactions(self) -> None:
+        """Their parts are savepoints: what one intends goes with it. Beginning and ending one may fail as well."""
+        world, rows = self, self.store.rows
+        entered, undone, locked, ended = (
+            SharedTransaction.enter,
+            SharedTransaction._undo,
+            rows.lock,
+            rows.succeed_together,
+        )
+
+        def enter(shared: SharedTransaction, row: Pending) -> Part | None:
+            part = entered(shared, row)
+            if part is not None:
+                frame = world.frames[-1]
+                world.savepoints[part] = (frame, len(frame))
+                world.happened["a part of a shared transaction"] += len(shared.parts) > 1
+            return part
+
+        def undo(shared: SharedTransaction, part: Part) -> None:
+            frame, before = world.savepoints[part]
+            undone(shared, part)
+            world.happened["a part undone"] += 1
+            del frame[before:]
+
+        def lock(connection: Any, id: str, attempt: int, **options: Any) -> bool:
+            fault = world.strikes("enter") if options.get("savepoint") else None
+            world.fail(fault, "before")
+            found = locked(connection, id, attempt, **options)
+            world.fail(fault, "after")
+            return found
+
+        def end(connection: Any, parts: Any, now: DateTime) -> set[str]:
+            if world.at_the_end and world.can_write:
+                world.at_the_end.pop()()
+            fault = world.strikes("end")
+            world.fail(fault, "before")
+            found = ended(connection, parts, now)
+            world.fail(fault, "after")
+            world.happened["a shared transaction of more than one"] += len(parts) > 1
+            return found
+
+        self.savepoints: dict[Part, tuple[list[Callable[[], None]], int]] = {}
+        self._stack.enter_context(mock.patch.object(SharedTransaction, "enter", enter))
+        self._stack.enter_context(mock.patch.object(SharedTransaction, "_undo", undo))
+        rows.lock = lock  # type: ignore[method-assign, assignment]
+        rows.succeed_together = end  # type: ignore[method-assign, assignment]
+
+    def fail(self, fault: Fault | None, when: str) -> None:
+        """What the fault says, if it is to come now."""
+        if fault is not None and fault.when == when:
+            raise Died if fault.how == "die" else self.hiccup()
 
     def run_hooks(self) -> None:
         """Have happen what was to happen before the worker's next transaction begins, or while it waits."""
