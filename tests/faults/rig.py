@@ -54,9 +54,9 @@ class Rig:
             # The greatest of some: what comes between the two readings makes it smaller.
             "TEST_EPOCH": repr(max(time.time() - time.monotonic() for _ in range(20))),
         }
-        if shares is not None:
-            self.env["TEST_SHARES"] = "always" if shares else "never"
         self.shop: Any = self._import()
+        if shares is not None:  # the workers, not this process
+            self.env["TEST_SHARES"] = "always" if shares else "never"
         if crash:
             self.env["TEST_CRASH"] = str(directory)
         self.confect = self.shop.confect

@@ -1,8 +1,9 @@
 """The app that the integration tests' workers run: each function leaves a mark in the table `marks`.
 
 Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define, or
-defines otherwise), TEST_WITH ("mailer": a function asks for a service that nobody provides), TEST_CONFIG (JSON of more
-settings), and those of `observing`.
+defines otherwise), TEST_WITH ("mailer": a function asks for a service that nobody provides), TEST_RAN (the file where
+`brittle` writes down that it ran; every mutation counts as brief then), TEST_CONFIG (JSON of more settings), and those
+of `observing`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
+from confect_celery.runtime import brevity, sharing
 from tests.integration import observing
 
 metadata = sa.MetaData()
@@ -49,6 +51,9 @@ app.conf.update(
         **json.loads(os.environ.get("TEST_CONFIG", "{}")),
     }
 )
+if "TEST_RAN" in os.environ:
+    brevity._RUNS = 0  # type: ignore[misc]
+    brevity._BRIEF_SECONDS = sharing._LONGEST_SECONDS = 60.0  # type: ignore[misc]
 confect = Confect(app, schema=metadata)
 observing.install(confect)
 g = confect.group("test")
@@ -120,6 +125,16 @@ def slow_act(args: Slow, scheduler: Scheduler, run_mutation: MutationRunner) -> 
 @g.internal_mutation
 def die(args: Label) -> None:
     os.kill(os.getpid(), 9)
+
+
+@g.internal_mutation
+def brittle(args: Label, db: DatabaseWriter, me: ScheduledFunctionId | None) -> None:
+    """Brief, and says so in a file each time that it runs; the one that is poison dies."""
+    with open(os.environ["TEST_RAN"], "a") as ran:
+        ran.write(f"{args.label}\n")
+    db.table("marks").insert({"label": args.label, "at": time.time(), "row_id": me})
+    if args.label == "poison":
+        os.kill(os.getpid(), 9)
 
 
 @g.internal_action

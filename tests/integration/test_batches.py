@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from confect_celery.runtime import CeleryTransport
 from confect_celery.runtime.batches import BATCH_HEADER, BATCH_TASK, BatchTransport
 from confect_celery.store import Delivery
 from tests.integration.rig import Rig
+from tests.support.databases import Databases
 from tests.support.listening import listening
 from tests.support.waiting import wait_for
 
@@ -60,6 +63,87 @@ def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig) ->
     (done,) = [event for event in events if (event.get("uuid"), event["type"]) == (ids[130], "task-succeeded")]
     assert done["result"] == "1010" and done["hostname"].startswith("w")
     assert not [event for event in events if event.get("name") == BATCH_TASK]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_shop(request: pytest.FixtureRequest, new_rig: NewRig, databases: Databases, tmp_path: Path) -> Iterator[NewRig]:
+    """As `new_rig`, on the database of the parameter; on PostgreSQL each mark tells its transaction."""
+    with databases.url(request.param, tmp_path) as url:
+
+        def make(**config: Any) -> Rig:
+            rig = new_rig(confect_database_url=url, **config)
+            rig.confect.store.migrate()
+            if request.param == "postgresql":
+                with rig.confect.store.database.engine.begin() as connection:
+                    connection.exec_driver_sql("ALTER TABLE marks ADD COLUMN txid bigint DEFAULT txid_current()")
+            return rig
+
+        yield make
+
+
+def transactions(rig: Rig) -> int | None:
+    """How many left a mark; None where nobody knows."""
+    with rig.confect.store.database.engine.connect() as connection:
+        if connection.dialect.name != "postgresql":
+            return None
+        found: int = connection.exec_driver_sql("SELECT count(DISTINCT txid) FROM marks").scalar_one()
+        return found
+
+
+def test_brief_mutations_share_transactions_and_what_is_said_of_each_is_true(new_shop: NewRig) -> None:
+    rig = new_shop(confect_dispatcher="off")
+    ids = rig.scheduler.run_many(marks(rig, "m", 200))
+    published_by_hand(rig, ids[:40])
+    untrue: list[Any] = []
+    heard: dict[str, dict[str, Any]] = {}
+    with listening(rig.app) as events:
+        rig.worker("--pool", "prefork", "--concurrency", "1")
+        rig.ended(ids[:40])  # by now it is known as brief
+        for first in range(40, 200, 40):
+            published_by_hand(rig, ids[first : first + 40])
+
+        def all_told() -> bool:
+            said = {id for id in ids if rig.app.backend.get_state(id) == "SUCCESS"}
+            while events:
+                event = events.pop(0)
+                heard.setdefault(event.get("uuid") or "", {})[event["type"]] = event
+            said |= {id for id in ids if "task-succeeded" in heard.get(id, ())}
+            known = [id for id in ids if id in said]
+            rows = rig.rows(known)
+            untrue.extend(row for row in rows if row.state.kind is not StateKind.SUCCESS)
+            untrue.extend(row.id for row in rows if len(rig.marks(row.args["label"])) != 1)
+            return len(said) == len(ids) and all("task-succeeded" in heard.get(id, ()) for id in ids)
+
+        wait_for(all_told, within=60, what="all to have succeeded")
+
+    assert untrue == []
+    once_each(rig, [f"m {n}" for n in range(200)])
+    shared = transactions(rig)
+    assert shared is None or shared < 150
+    later = [heard[id] for id in ids[40:]]
+    began = min(each["task-started"]["timestamp"] for each in later)
+    took = max(each["task-succeeded"]["timestamp"] for each in later) - began
+    told = sum(each["task-succeeded"]["runtime"] for each in later)
+    assert told <= took * 1.05, "one child ran them one after the other; none is told the time of those inside it"
+
+
+def test_a_child_that_dies_in_a_shared_transaction_takes_nobody_with_it(new_shop: NewRig, tmp_path: Path) -> None:
+    rig, ran = new_shop(confect_redelivery=8), tmp_path / "ran"
+    rig.worker("--pool", "prefork", "--concurrency", "1", TEST_RAN=str(ran))
+    labels = [f"b {number}" for number in range(120)]
+    labels.insert(70, "poison")  # in the midst of the third message
+    ids = rig.scheduler.run_many([(NOW, rig.shop.brittle, {"label": label}) for label in labels])
+    rows = rig.ended(ids, within=60)
+
+    died, lived = rows[70], [*rows[:70], *rows[71:]]
+    assert (died.state.kind, died.losses) == (StateKind.FAILED, 3)
+    assert died.state.error is not None and died.state.error.tag == "WorkerLost"
+    assert {(row.state.kind, row.losses) for row in lived} == {(StateKind.SUCCESS, 0)}
+    once_each(rig, [label for label in labels if label != "poison"])
+    assert rig.marks("poison") == []
+    times = Counter(ran.read_text().split("\n"))
+    assert times["poison"] == 3
+    assert any(times[label] > 1 for label in labels if label != "poison"), "it died with what others had done"
 
 
 def test_a_worker_without_task_events_sends_none_of_rows_in_batches(new_rig: NewRig) -> None:
