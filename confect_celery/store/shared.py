@@ -82,6 +82,8 @@ class SharedTransaction:
         # What raises it without a word to `_hear` is the driver itself, in a COPY.
         troubled, self._troubled = self._troubled or isinstance(error, OperationalError), False
         with self._rolling_back():
+            if not self._database.dialect.is_open(part.connection):
+                raise OperationalError("COMMIT", None, RuntimeError("a statement has ended the transaction"))
             if troubled or error is not None:
                 self._undo(part)
             if not troubled and error is not None:

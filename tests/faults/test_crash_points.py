@@ -227,7 +227,7 @@ def _whole_workers_die(rig: Rig, rounds: list[Cases]) -> None:
     rig.worker("--pool", "prefork", "--concurrency", "1")
     all_planned: dict[str, Case] = {}
     for cases in rounds:
-        planned = _schedule(rig, cases, delay=0.6)
+        planned = _schedule(rig, cases, delay=0.6 + 0.02 * len(cases))  # all must be there before one is seen
         marks = _marks(rig, planned)
         all_planned |= planned
 

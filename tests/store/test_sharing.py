@@ -231,8 +231,8 @@ def test_at_most_sixteen_share(shop: Shop) -> None:
 
 @BOTH
 def test_after_a_while_nobody_joins(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_LONGEST_SECONDS", 1.0)
-    shop.does["m2"] = lambda _: time.sleep(1.1)
+    monkeypatch.setattr(sharing, "_LONGEST_SECONDS", 0.4)
+    shop.does["m2"] = lambda _: time.sleep(0.5)
     assert shop.run(*(f"m{n}" for n in range(5))) == 2
     assert set(shop.states().values()) == {"success"}
 
@@ -421,6 +421,26 @@ def test_a_database_error_that_it_swallows_harms_nobody_else(shop: Shop) -> None
     alone = "failed" if shop.confect.store.database.dialect.changes_in_ctes else "success"
     assert shop.states() == {"a": "success", "b": alone, "c": "success"}
     assert shop.marks() == sorted(["a", "c", "first"] + ["b"] * (alone == "success"))
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("swallows", [True, False])
+def test_one_whose_error_ends_the_whole_transaction(shop: Shop, swallows: bool) -> None:
+    with shop.confect.store.database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON marks WHEN NEW.label = 'bad' "
+            "BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+        )
+
+    def bad(given: Given) -> None:
+        with suppress(*[DBAPIError] * swallows):
+            given.db.table("marks").insert({"label": "bad"})
+
+    shop.does["c"] = bad
+    shop.run("a", "b", "c", "d")
+    assert shop.marks() == ["a", "b", "d"], "what it did itself went with its error, as it does alone"
+    assert {shop.states()[label] for label in "abd"} == {"success"}
+    assert sorted(said for said in shop.heard if said[1] in "abd") == [("success", x, "success", True) for x in "abd"]
 
 
 @BOTH

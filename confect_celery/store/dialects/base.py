@@ -106,6 +106,10 @@ class Dialect(ABC):
     def bound_waits(self, connection: sa.Connection) -> None:  # noqa: B027
         """For the rest of the transaction, have no statement take long, nor wait for a lock: it raises instead."""
 
+    def is_open(self, connection: sa.Connection) -> bool:
+        """Whether the transaction has not ended by itself, so that what was done before in it is there still."""
+        return True
+
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
     ) -> sa.Row[Any] | Sequence[Any] | None:

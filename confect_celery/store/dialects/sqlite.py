@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -57,6 +57,11 @@ class SqliteDialect(Dialect):
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
         """No BEGIN: SQLite then commits each statement by itself."""
         return connection.execution_options(confect_begin=None)
+
+    def is_open(self, connection: sa.Connection) -> bool:
+        """A constraint or a trigger that says ROLLBACK ends the whole transaction, and the next statement is alone."""
+        raw: Any = connection.connection.driver_connection
+        return bool(raw.in_transaction)
 
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """`executemany` of the driver."""
