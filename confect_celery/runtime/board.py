@@ -5,6 +5,7 @@ A child that dies, or that a time limit ends, cannot tell any more. Its parent r
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mmap
 import os
@@ -50,5 +51,6 @@ class Board:
         return None
 
 
+@functools.lru_cache(maxsize=16)
 def _token(batch: str) -> int:
     return int.from_bytes(hashlib.blake2b(batch.encode(errors="replace"), digest_size=8).digest(), "big")
