@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
+from confect_celery.store.dialects.simple_query import SimpleQuery
 
 __all__ = ["PostgresqlDialect"]
 
@@ -34,6 +36,10 @@ class PostgresqlDialect(Dialect):
     changes_in_ctes = True
     shares = True
 
+    def __init__(self, url: sa.URL) -> None:
+        super().__init__(url)
+        self._queries: dict[sa.Select[Any], SimpleQuery] = {}
+
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
         return sa.create_engine(self.url)
@@ -54,10 +60,21 @@ class PostgresqlDialect(Dialect):
             f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_STATEMENT_MS}"
         )
 
+    def in_savepoint(
+        self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> sa.Row[Any] | Sequence[Any] | None:
+        """One round trip for both."""
+        if not _is_psycopg(connection.connection.driver_connection):
+            return super().in_savepoint(connection, name, statement, parameters)
+        query = self._queries.get(statement)
+        if query is None:
+            query = self._queries[statement] = SimpleQuery(statement, connection.dialect)
+        return query.after(connection, f"SAVEPOINT {name}", parameters)
+
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
-        if not any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__):
+        if not _is_psycopg(raw):
             insert_many(connection, insert, rows)
             return
         table = insert.table
@@ -96,3 +113,7 @@ class PostgresqlDialect(Dialect):
         state = getattr(getattr(error, "orig", None), "sqlstate", None)
         broken = self.is_disconnect(error) or self.is_unreachable(error)
         return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
+
+
+def _is_psycopg(raw: Any) -> bool:
+    return any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__)
