@@ -53,28 +53,35 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
         """The hard limit killed the child in the midst of a row."""
         super().on_timeout(soft, timeout)
         if not soft:
-            self._ended_at(lambda to, entry: to.timed_out(entry.id, entry.attempt, timeout - LONGEST_SECONDS))
+            self._ended_at(lambda to, id, attempt, _: to.timed_out(id, attempt, timeout - LONGEST_SECONDS))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child died."""
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, (WorkerLostError, Terminated, SystemExit, KeyboardInterrupt)):
-            self._ended_at(lambda to, entry: to.worker_lost(entry.id, entry.attempt, str(error)))
+            self._ended_at(lambda to, id, attempt, held: to.worker_lost(id, attempt, str(error), held=held))
 
-    def _ended_at(self, tell: Callable[[Reconciler, Entry], None]) -> None:
+    def _ended_at(self, tell: Callable[[Reconciler, str, int, bool], None]) -> None:
         reconciler, entries, at = BatchTask.reconciler, self.entries, self.at
         if reconciler is None:
             return
+        after = entries
         if at is not None and at.position < len(entries):
             if at.waits:
                 before = entries[at.position - 1]
-                reconciler.succeeded(before.id, before.attempt)
-            tell(reconciler, entries[at.position])
-            entries = [*entries[: at.position], *entries[at.position + 1 :]]
+                reconciler.succeeded(before.id, before.attempt + at.held_before)
+            ended = entries[at.position]
+            tell(reconciler, ended.id, ended.attempt + at.held, at.held)
+            after = entries[at.position + 1 :]
+            entries = [*entries[: at.position], *after]
         # What had not begun goes on at once, and so do mutations whose transaction the child took with it; of what had
         # ended there is no row pending at that attempt any more.
-        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries], alone=at is None)
+        reconciler.not_begun(
+            [(entry.id, entry.attempt) for entry in entries],
+            alone=at is None,
+            held=[(entry.id, entry.attempt + 1) for entry in after] if at is not None else (),
+        )
 
 
 class BatchTask(celery.Task):  # type: ignore[type-arg]

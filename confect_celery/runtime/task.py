@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from confect_celery.functions import FunctionRef
-from confect_celery.runtime.claims import claims_of
 from confect_celery.runtime.gate import Again, Failed, Postponed, Succeeded
 from confect_celery.runtime.messages import ATTEMPT_HEADER, loaded_row
+from confect_celery.runtime.relay import claims_of
 
 if TYPE_CHECKING:
     from confect_celery.runtime.gate import Gate

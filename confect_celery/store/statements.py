@@ -38,6 +38,15 @@ logger = logging.getLogger(__name__)
 
 _DOUBLINGS: Final = 6
 
+HELD: Final = -1
+"""The `deliveries` of a row that a child of a worker holds for itself, with others, and has not begun."""
+
+HELD_FOR: Final = Duration.seconds(10)
+"""How long it may hold a row."""
+
+_SURE: Final = Duration.seconds(1)
+"""Each process measures the time for itself: what is older by so much is surely older."""
+
 
 _RAW: Final = 4_000
 """How many characters of an unreadable column are kept."""
@@ -124,16 +133,25 @@ class Statements:
         )
         self._start = self._transition("start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})
 
+        unbegun = sa.and_(picked, attempt, c.deliveries == HELD)
+        self._hold = self._transition(
+            "hold", sa.and_(picked, attempt), {"next_at": then, "attempt": c.attempt + 1, "deliveries": HELD}
+        ).returning(c.id)
+        self._release = self._transition("release", unbegun, {"next_at": then, "deliveries": 0})
+        begun = {"next_at": then, "attempt": c.attempt + 1, "deliveries": 1}
+        self._begin = self._transition("start", sa.and_(one, attempt), begun)
+
         ended = sa.and_(
             c.id == sa.bindparam("ended_row", type_=_AnyId()),
             c.attempt == sa.bindparam("ended_attempt", type_=_AnyAttempt()),
         )
-        both = [
-            self._transition("succeed_running", ended, done).returning(c.id).cte("ended"),
-            self._start.returning(c.id).cte("started"),
-        ]
-        counts = [sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in both]
-        self._succeed_and_start = sa.select(*counts)
+        succeeded = self._transition("succeed_running", ended, done).returning(c.id).cte("ended")
+        self._succeed_and_start = _counts(succeeded, self._start.returning(c.id).cte("started"))
+        self._succeed_and_begin = _counts(succeeded, self._begin.returning(c.id).cte("started"))
+        self._begin_relaxed = _counts(self._begin.returning(c.id).cte("started"))
+        if dialect.relaxed is not None:
+            self._succeed_and_begin = self._succeed_and_begin.add_columns(dialect.relaxed)
+            self._begin_relaxed = self._begin_relaxed.add_columns(dialect.relaxed)
 
         batch = sa.bindparam("batch", type_=sa.Integer)
         ahead = sa.bindparam("ahead", type_=c.next_at.type)
@@ -156,12 +174,13 @@ class Statements:
         bounded = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
         self._oldest_due_since, self._pick_due_since = self._oldest_due.where(bounded), self._pick_due.where(bounded)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
-        doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
+        doubled = sa.case({HELD: waits[0], **dict(enumerate(waits[:-1]))}, value=c.deliveries, else_=waits[-1])
+        handed = sa.case((c.deliveries == HELD, 1), else_=c.deliveries + 1)
         # What cannot be read is kept in the error, as text, so that the row can be listed again.
         condemned = {**done, "error": error, "args": {}, "options": {}}
         self._condemn = self._transition("fail_pending", one, condemned)
         self._raw = sa.select(sa.cast(c.args, sa.Text), sa.cast(c.options, sa.Text)).where(one)
-        self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
+        self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": handed})
         self._take_back = self._transition(
             "hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": sa.bindparam("delivered")}
         )
@@ -369,6 +388,8 @@ class Statements:
         except ValueError:  # one of them cannot be read: the others must not wait for it
             ids = connection.scalars(pick.with_only_columns(self._c.id), bounds).all()
             rows = [row for id in ids if (row := self._readable(connection, id, now)) is not None]
+        if any(row.deliveries == HELD for row in rows):
+            rows = self._sort_out_held(connection, rows, now)
         if not rows:
             return []
         waits = {f"lost_at_{n}": ahead + redelivery * 2**n for n in range(_DOUBLINGS + 1)}
@@ -376,6 +397,25 @@ class Statements:
         if taken != len(rows):
             raise AssertionError(f"{len(rows)} rows were locked but {taken} changed")
         return [Delivery(*row) for row in rows]
+
+    def _sort_out_held(self, connection: sa.Connection, rows: Sequence[Any], now: DateTime) -> Sequence[Any]:
+        """Of rows that were held too long: those that have not begun, as far as the table tells, may be taken.
+
+        A begin is committed, but not flushed: a database that has failed since may have forgotten it. Then the row
+        fails, for it may have begun.
+        """
+        since = self._dialect.kept_all_since(connection)
+        safe: list[Any] = []
+        for row in rows:
+            if row.deliveries != HELD or (since is not None and row.next_at - HELD_FOR > since + _SURE):
+                safe.append(row)
+                continue
+            message = "Its worker was lost, and the database failed since: it may have begun."
+            failure = {"tag": "WorkerLost", "message": message}
+            parameters = {"row": row.id, "at_attempt": row.attempt, "now": now, "failure": failure}
+            _one(connection.execute(self._fail_pending, parameters))
+            logger.error("The row %s is failed: %s", row.id, message)
+        return safe
 
     def _readable(self, connection: sa.Connection, id: str, now: DateTime) -> Any:
         """pending → failed where somebody wrote what is not JSON, or no time."""
@@ -437,6 +477,42 @@ class Statements:
         counts: Any = connection.execute(self._succeed_and_start, parameters).one()  # pyright takes it for ten columns
         done, started = counts
         return done == 1, started == 1
+
+    def hold(self, connection: sa.Connection, rows: Sequence[Pending], until: DateTime) -> set[str]:
+        """pending → pending, for these alone who asks: rows of one attempt, which grows. Others may have them again
+        `until`. Gives back the ids of those that were pending still."""
+        (attempt,) = {row.attempt for row in rows}
+        parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "then": until}
+        return set(connection.scalars(self._hold, parameters))
+
+    def begin(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
+        """pending → inProgress of a row that is held at this attempt. The commit waits for no disk: that the row may
+        have begun is on it since it was held."""
+        parameters = {"row": id, "at_attempt": attempt, "then": lease_until}
+        found: Any = connection.execute(self._begin_relaxed, parameters).one()
+        return int(found[0]) == 1
+
+    def succeed_and_begin(
+        self,
+        connection: sa.Connection,
+        ended: str,
+        ended_attempt: int,
+        now: DateTime,
+        id: str,
+        attempt: int,
+        lease_until: DateTime,
+    ) -> tuple[bool, bool]:
+        """`succeed_running` of one row and `begin` of another, each by its own guard. The commit waits for no disk."""
+        parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
+        parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
+        found: Any = connection.execute(self._succeed_and_begin, parameters).one()
+        return int(found[0]) == 1, int(found[1]) == 1
+
+    def release(self, connection: sa.Connection, ids: Sequence[str], attempt: int, due: DateTime) -> int:
+        """pending → pending, not held any more: who held these rows at this attempt knows that they have not begun. How
+        many were held still."""
+        parameters = {"rows": list(ids), "at_attempt": attempt, "then": due}
+        return connection.execute(self._release, parameters).rowcount
 
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """pending → success: a mutation's last statement, in its own transaction."""
@@ -590,6 +666,10 @@ class _AnyAttempt(TypeDecorator[int]):
     def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> int:
         """-1, which no row ever has, in its place."""
         return value if value is not None and 0 <= value < 2**31 else -1
+
+
+def _counts(*changes: sa.CTE) -> sa.Select[Any]:
+    return sa.select(*(sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes))
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:

@@ -69,6 +69,8 @@ class Dialect(ABC):
     """Whether one statement can hold more than one UPDATE."""
     shares: ClassVar[bool] = False
     """Whether mutations may share a transaction, each in a savepoint, without one waiting long for another."""
+    holds: ClassVar[bool] = False
+    """Whether rows may be held: a commit can do without the disk, and `kept_all_since` tells."""
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -98,6 +100,11 @@ class Dialect(ABC):
     @property
     def relaxed(self) -> sa.ColumnElement[object] | None:
         """An expression that has the commit of its transaction wait for no disk; None where there is no such thing."""
+        return None
+
+    def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
+        """Since when the server has surely forgotten nothing that was committed, be it on disk or not yet; by its own
+        clock. None where it cannot be told."""
         return None
 
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027

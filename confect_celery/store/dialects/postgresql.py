@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
 from confect_celery.store.dialects.simple_query import SimpleQuery
+from confect_celery.timing import DateTime
 
 __all__ = ["PostgresqlDialect"]
 
@@ -24,6 +25,8 @@ _TRANSIENT_STATES: Final = (
 )
 
 
+_RECOVERED: Final = "SELECT stats_reset, pg_last_xact_replay_timestamp() FROM pg_stat_bgwriter"
+
 _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
 """What a mutation may take of the time of others whose transaction it shares."""
@@ -35,6 +38,7 @@ class PostgresqlDialect(Dialect):
     default_driver = "psycopg"
     changes_in_ctes = True
     shares = True
+    holds = True
 
     def __init__(self, url: sa.URL) -> None:
         super().__init__(url)
@@ -53,6 +57,12 @@ class PostgresqlDialect(Dialect):
     def relaxed(self) -> sa.ColumnElement[object]:
         """`synchronous_commit = off`, for the transaction."""
         return sa.func.set_config("synchronous_commit", "off", sa.true(), type_=sa.String)
+
+    def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
+        """Since it last recovered from a crash of its own or of one of its processes, which resets its statistics; on a
+        promoted standby, since the last commit that it replayed."""
+        reset, replayed = connection.exec_driver_sql(_RECOVERED).one()
+        return None if reset is None else DateTime.of(max(reset, replayed or reset))
 
     def bound_waits(self, connection: sa.Connection) -> None:
         """A wait for a lock, or a statement, that takes longer is an OperationalError."""
