@@ -65,6 +65,10 @@ class BatchRun:
 
     def run(self) -> int:
         """Run them; how many were begun."""
+        with self._parts.store.database.keeping_a_connection():
+            return self._run()
+
+    def _run(self) -> int:
         try:
             while self._next < len(self._entries):
                 if self._next and self._is_late():
