@@ -145,9 +145,9 @@ class Patterns:
         made_in = os.getpid(), id(router)  # the process's name is in each message
         if made_in != self._made_in or len(self._made) >= _MOST:
             self._made, self._made_in = {}, made_in
-        if type(amqp) is not celery_amqp.AMQP or type(router) is not Router:
-            return False
-        return all(isinstance(route, MapRoute) for route in router.routes or ())  # others may look at the arguments
+        if not all(isinstance(route, MapRoute) for route in router.routes or ()):
+            return False  # another may look at the arguments
+        return type(amqp) is celery_amqp.AMQP and type(router) is Router
 
     def _publishes_as_celery(self) -> bool:
         app: Any = self._app
