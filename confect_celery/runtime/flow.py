@@ -24,7 +24,7 @@ _STUCK_SECONDS: Final = 3.0
 
 _SOME: Final = 50
 _COUNTED_SECONDS: Final = 1.0
-"""While most of so many of a batch are left, the whole of it is counted only so often: counting takes a while itself."""
+"""While most of so many of a batch are left, the whole of it is counted only so often: that takes a while itself."""
 
 
 @dataclass(slots=True)
