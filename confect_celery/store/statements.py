@@ -78,7 +78,7 @@ class Statements:
         self._insert = sa.insert(table)
         one = c.id == sa.bindparam("row", type_=_AnyId())
         attempt = c.attempt == sa.bindparam("at_attempt", type_=_AnyAttempt())
-        picked = c.id.in_(sa.bindparam("rows", type_=_AnyId(), expanding=True))
+        picked = dialect.among(c.id, "rows", _AnyId())
         self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
         self._pending.append(c.parent_id)
@@ -668,9 +668,9 @@ class _AnyId(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str:
         """The empty text, which is no row's id, in its place."""
-        if value is None or "\0" in value:
-            return ""
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        if value is not None and value.isascii() and "\0" not in value:  # as ours are
+            return value
+        if value is None or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
             return ""
         return value
 

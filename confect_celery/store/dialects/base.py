@@ -92,6 +92,12 @@ class Dialect(ABC):
         """Let each statement on `connection` be its own transaction."""
         return connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def among(
+        self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Whether the column holds one of those in the list that the parameter is bound to."""
+        return column.in_(sa.bindparam(parameter, type_=type_, expanding=True))
+
     @property
     @abstractmethod
     def lock(self) -> sa.ColumnElement[bool]:
