@@ -176,6 +176,11 @@ class Confect:
         return self._parts.gate
 
     @property
+    def brevity(self) -> runtime.Brevity:
+        """Which functions are brief, as far as this process has seen."""
+        return self._parts.brevity
+
+    @property
     def announcer(self) -> runtime.Announcer:
         """Who is told of what becomes of rows: monitors such as Flower, through the broker."""
         return self._parts.announcer
@@ -295,4 +300,9 @@ class _Parts:
 
     @cached_property
     def gate(self) -> runtime.Gate:
-        return runtime.Gate(self.store, self._confect.registry, self.invocations, self.clock, self.settings)
+        registry = self._confect.registry
+        return runtime.Gate(self.store, registry, self.invocations, self.clock, self.settings, self.brevity)
+
+    @cached_property
+    def brevity(self) -> runtime.Brevity:
+        return runtime.Brevity()

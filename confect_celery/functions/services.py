@@ -50,10 +50,13 @@ class Services:
 
     def __init__(self) -> None:
         self._providers: dict[object, _Provider] = {}
+        self._checked: set[FunctionRef[Any, Any]] = set()
+        """Functions that were found to be in order with the providers as they are."""
 
     def declare(self, service: object, kinds: frozenset[Kind]) -> None:
         """A built-in service for functions of these kinds."""
         self._providers[service] = _Provider(kinds)
+        self._checked.clear()
 
     def provide(self, service: Any, factory: Callable[..., Any]) -> None:
         """The shop's own service, made anew for each call that asks for it, once a call.
@@ -68,6 +71,7 @@ class Services:
         if not callable(factory):
             raise ServiceError(_name(service), None, "its factory is called to make it; wrap a value: lambda: …")
         self._providers[service] = _Provider(_EVERY, factory)
+        self._checked.clear()
 
     def override(self, service: object, fake: Any) -> AbstractContextManager[None]:
         """For the length of the block, `fake` stands in: a function or a class is called as a factory, else it is the
@@ -80,9 +84,11 @@ class Services:
     @contextmanager
     def _replaced(self, service: object, before: _Provider | None, provider: _Provider) -> Iterator[None]:
         self._providers[service] = provider
+        self._checked.clear()
         try:
             yield
         finally:
+            self._checked.clear()
             if before is None:
                 del self._providers[service]
             else:
@@ -97,6 +103,7 @@ class Services:
             raise ServiceError(ref.name, None, f"{reason} Put another parameter first.")
         for name, parameter in signature.services.items():
             self._check_one(ref, name, parameter, ())
+        self._checked.add(ref)
 
     def _check_one(self, ref: FunctionRef[Any, Any], at: str, wanted: Parameter, above: tuple[object, ...]) -> None:
         service = wanted.service
@@ -138,7 +145,8 @@ class Services:
     ) -> dict[str, object]:
         """The values of the function's services, by parameter. `scope` makes the built-in ones; context managers are
         entered on `stack`. Raises ServiceError as `check` does, and whatever a factory raises."""
-        self.check(ref)
+        if ref not in self._checked:
+            self.check(ref)
         made: dict[object, object] = {}
 
         def make(service: object) -> object:

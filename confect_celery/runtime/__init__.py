@@ -2,6 +2,7 @@
 
 from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.announce import Announcer, Events, Silent
+from confect_celery.runtime.brevity import Brevity
 from confect_celery.runtime.capture import Capture, check_modes
 from confect_celery.runtime.control import confect_status
 from confect_celery.runtime.cron_loop import CronLoop
@@ -16,6 +17,7 @@ from confect_celery.runtime.worker_step import Actors, install
 __all__ = [
     "Actors",
     "Announcer",
+    "Brevity",
     "Capture",
     "CeleryTransport",
     "CronLoop",

@@ -13,15 +13,16 @@ from celery.utils.saferepr import saferepr
 
 from confect_celery.runtime.announce import Announcer
 from confect_celery.runtime.batches import LONGEST_SECONDS, Entry, entries_of
-from confect_celery.runtime.board import Board
-from confect_celery.runtime.claims import CLAIMS, Relay
+from confect_celery.runtime.board import At, Board
 from confect_celery.runtime.dispatcher import Outbox
 from confect_celery.runtime.messages import LOADED, task_name
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.relay import CLAIMS, Relay
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.runtime.task import ConfectTask, RunAgain
 from confect_celery.runtime.transport import CeleryTransport
 from confect_celery.store import Delivery, Pending
+from confect_celery.timing import DateTime
 
 __all__ = ["TELLS_EVENTS", "BatchRun"]
 
@@ -30,16 +31,23 @@ TELLS_EVENTS: Final = "confect_events"
 
 _TRIES: Final = 10
 
+_HELD: Final = 16
+_FEWEST_HELD: Final = 3
+"""To hold fewer together saves nothing."""
+
 
 class BatchRun:
-    """One batch's rows, in order. Brief mutations that follow each other run inside each other, to share a commit."""
+    """One batch's rows, in order. Brief mutations that follow each other run inside each other, to share a commit.
 
-    def __init__(self, parts: Parts, request: Any, board: Board | None) -> None:
+    Brief actions and plain tasks are held together, so that they begin without waiting for the disk.
+    """
+
+    def __init__(self, parts: Parts, request: Any, board: Board | None, transport: CeleryTransport) -> None:
         self._parts = parts
         self._request = request
         self._board = board
         self._entries = entries_of(vars(request))
-        self._transport = CeleryTransport(parts.app, parts.settings)
+        self._transport = transport
         self._next = 0
         self._again: list[int] = []
         self._inside = 0.0
@@ -50,15 +58,21 @@ class BatchRun:
         ids = [entry.id for entry in self._entries]
         database, rows = parts.store.database, parts.store.rows
         self._found = database.reading(lambda connection: rows.load_many(connection, ids), tries=_TRIES)
+        self._held: dict[str, Pending] = {}
+        """Rows of `_found` as they became when they were held."""
         self._began = time.monotonic()
 
     def run(self) -> int:
         """Run them; how many were begun."""
+        with self._parts.store.database.keeping_a_connection():
+            return self._run()
+
+    def _run(self) -> int:
         try:
             while self._next < len(self._entries):
                 if self._next and self._is_late():
-                    left = self._entries[self._next :]
-                    self._hand_on([row for each in left if (row := self._found.get(each.id)) is not None])
+                    left = [each.id for each in self._entries[self._next :] if each.id not in self._held]
+                    self._hand_on([row for id in left if (row := self._found.get(id)) is not None])
                     break
                 self._step()
                 again, self._again = sorted(self._again), []  # the innermost came to its end first
@@ -69,12 +83,17 @@ class BatchRun:
             raise
         finally:
             self._relay.flush()
+            self._relay.release()
         return self._next
 
     def _step(self) -> None:
         at, self._next = self._next, self._next + 1
+        self._hold_from(at)
         self._run_row(at, self._relay)
-        self._relay.flush(but=self._entries[at].id)
+        id = self._entries[at].id
+        self._relay.flush(but=id)
+        if self._relay.holds(id):  # it did not come so far that it began
+            self._relay.let_go(id, self._held[id].attempt)
 
     def _run_inside(self) -> None:
         # In a context of its own, as it would have with a message of its own: it is no part of what it runs inside.
@@ -84,6 +103,33 @@ class BatchRun:
 
     def _alone(self) -> Relay:
         return Relay(self._parts.store, self._parts.clock, self._parts.settings, lambda: False)
+
+    def _hold_from(self, at: int) -> None:
+        """Hold the row and those after it that are alike, where none is held yet."""
+        if not self._parts.store.database.dialect.holds or self._entries[at].id in self._held:
+            return
+        rows: list[Pending] = []
+        now = self._parts.clock.now()
+        for entry in self._entries[at : at + _HELD]:
+            row = self._found.get(entry.id)
+            if (
+                row is None
+                or self._mismatch(entry, row)
+                or not self._may_hold(row, now)
+                or row.attempt != entry.attempt
+            ):
+                break
+            if rows and row.attempt != rows[0].attempt:
+                break
+            rows.append(row)
+        if len(rows) >= _FEWEST_HELD:
+            self._held |= {row.id: row for row in self._relay.hold(rows)}
+
+    def _may_hold(self, row: Pending, now: DateTime) -> bool:
+        if row.kind == "mutation" or row.scheduled_time > now:
+            return False
+        name = task_name(row.name, row.options)
+        return name in self._parts.app.tasks and self._parts.brevity.is_brief(name)
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._began > LONGEST_SECONDS
@@ -117,11 +163,13 @@ class BatchRun:
         parts, batch, entry = self._parts, self._request, self._entries[at]
         row = self._found.get(entry.id)
         if self._board is not None:
-            self._board.note(str(batch.id), at, waits=relay.waits)
+            held_before = at > 0 and self._entries[at - 1].id in self._held
+            self._board.note(str(batch.id), At(at, relay.waits, entry.id in self._held, held_before))
         mismatch = self._mismatch(entry, row)
         if row is None or mismatch is not None:
             parts.store.events.dropped(entry.id, entry.name, entry.attempt, mismatch or "superseded")
             return
+        row = self._held.get(entry.id, row)
         task = parts.app.tasks.get(entry.name)
         if task is None:  # a worker with other code may know it; and if none does, Celery tells
             self._hand_on([row])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import celery
@@ -13,6 +14,7 @@ from confect_celery.runtime.batch_run import TELLS_EVENTS, BatchRun
 from confect_celery.runtime.batches import BATCH_TASK, LONGEST_SECONDS, Entry, entries_of
 from confect_celery.runtime.board import At, Board
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.transport import CeleryTransport
 
 if TYPE_CHECKING:
     from confect_celery.runtime.reconciler import Reconciler
@@ -53,28 +55,35 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
         """The hard limit killed the child in the midst of a row."""
         super().on_timeout(soft, timeout)
         if not soft:
-            self._ended_at(lambda to, entry: to.timed_out(entry.id, entry.attempt, timeout - LONGEST_SECONDS))
+            self._ended_at(lambda to, id, attempt, _: to.timed_out(id, attempt, timeout - LONGEST_SECONDS))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child died."""
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, (WorkerLostError, Terminated, SystemExit, KeyboardInterrupt)):
-            self._ended_at(lambda to, entry: to.worker_lost(entry.id, entry.attempt, str(error)))
+            self._ended_at(lambda to, id, attempt, held: to.worker_lost(id, attempt, str(error), held=held))
 
-    def _ended_at(self, tell: Callable[[Reconciler, Entry], None]) -> None:
+    def _ended_at(self, tell: Callable[[Reconciler, str, int, bool], None]) -> None:
         reconciler, entries, at = BatchTask.reconciler, self.entries, self.at
         if reconciler is None:
             return
+        after = entries
         if at is not None and at.position < len(entries):
             if at.waits:
                 before = entries[at.position - 1]
-                reconciler.succeeded(before.id, before.attempt)
-            tell(reconciler, entries[at.position])
-            entries = [*entries[: at.position], *entries[at.position + 1 :]]
+                reconciler.succeeded(before.id, before.attempt + at.held_before)
+            ended = entries[at.position]
+            tell(reconciler, ended.id, ended.attempt + at.held, at.held)
+            after = entries[at.position + 1 :]
+            entries = [*entries[: at.position], *after]
         # What had not begun goes on at once, and so do mutations whose transaction the child took with it; of what had
         # ended there is no row pending at that attempt any more.
-        reconciler.not_begun([(entry.id, entry.attempt) for entry in entries], alone=at is None)
+        reconciler.not_begun(
+            [(entry.id, entry.attempt) for entry in entries],
+            alone=at is None,
+            held=[(entry.id, entry.attempt + 1) for entry in after] if at is not None else (),
+        )
 
 
 class BatchTask(celery.Task):  # type: ignore[type-arg]
@@ -98,7 +107,12 @@ class BatchTask(celery.Task):  # type: ignore[type-arg]
         """Run them one after the other; how many were begun."""
         # Celery takes the outermost task for the one that a worker runs: what rows send is not this one's child.
         self.request.called_directly = True
-        return BatchRun(self.parts, self.request, self.board).run()
+        return BatchRun(self.parts, self.request, self.board, self._transport).run()
+
+    @cached_property
+    def _transport(self) -> CeleryTransport:
+        # Kept, for it remembers what the requests of a function have in common.
+        return CeleryTransport(self.parts.app, self.parts.settings)
 
 
 def make_batch_task(parts: Parts) -> BatchTask:

@@ -5,6 +5,7 @@ A child that dies, or that a time limit ends, cannot tell any more. Its parent r
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mmap
 import os
@@ -15,15 +16,21 @@ from billiard import current_process
 
 __all__ = ["At", "Board"]
 
-_SLOT: Final = struct.Struct("<qQq?")
+_SLOT: Final = struct.Struct("<qQq???")
 _SLOTS: Final = 4096
 
 
 class At(NamedTuple):
-    """Where in its batch a child was last; `waits`: the end of the row before was not recorded yet."""
+    """Where in its batch a child was last.
+
+    `waits`: the end of the row before was not recorded yet. `held`: the child had held the row, which moved its attempt
+    on; `held_before`: so it had the row before.
+    """
 
     position: int
     waits: bool
+    held: bool
+    held_before: bool
 
 
 class Board:
@@ -33,22 +40,22 @@ class Board:
         self._memory = mmap.mmap(-1, _SLOT.size * _SLOTS)
         self._owner = os.getpid()
 
-    def note(self, batch: str, position: int, *, waits: bool) -> None:
-        """In a child: of this batch it now runs the row at this position; `waits`: the success of the row before is to
-        be recorded with this one's claim."""
+    def note(self, batch: str, at: At) -> None:
+        """In a child: of this batch it now runs this row."""
         pid = os.getpid()
         index = getattr(current_process(), "index", None)
         if pid != self._owner and isinstance(index, int) and 0 <= index < _SLOTS:
-            _SLOT.pack_into(self._memory, index * _SLOT.size, pid, _token(batch), position, waits)
+            _SLOT.pack_into(self._memory, index * _SLOT.size, pid, _token(batch), *at)
 
     def at(self, pid: int | None, batch: str) -> At | None:
         """In the parent: where in this batch the child `pid` was last; None when it never told."""
         for start in range(0, len(self._memory), _SLOT.size) if pid else ():
-            owner, token, position, waits = _SLOT.unpack_from(self._memory, start)
+            owner, token, *at = _SLOT.unpack_from(self._memory, start)
             if owner == pid:
-                return At(position, waits) if token == _token(batch) else None
+                return At(*at) if token == _token(batch) else None
         return None
 
 
+@functools.lru_cache(maxsize=16)
 def _token(batch: str) -> int:
     return int.from_bytes(hashlib.blake2b(batch.encode(errors="replace"), digest_size=8).digest(), "big")

@@ -114,14 +114,23 @@ class _MutationRun:
 class Gate:
     """Runs rows. It never raises for what a function does: what came of it is the outcome."""
 
-    def __init__(self, store: Store, registry: Registry, invoker: Invoker, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        invoker: Invoker,
+        clock: Clock,
+        settings: Settings,
+        brevity: Brevity | None = None,
+    ) -> None:
+        """`brevity` is told how long functions take."""
         self._store = store
         self._registry = registry
         self._invoker = invoker
         self._clock = clock
         self._settings = settings
         self._claims = Claims(store, clock, settings)
-        self._brevity = Brevity()
+        self._brevity = brevity or Brevity()
 
     def run(
         self,
@@ -293,6 +302,7 @@ class Gate:
                 return self._why_not(row.id, attempt)
             return self._told(row, failed, time.monotonic() - began)
         seconds = time.monotonic() - began
+        self._brevity.ran(row.name, seconds)
         done = claims.succeed(row, lambda: self._store.events.finished(row, "success", seconds))
         return Succeeded(result) if done else self._why_not(row.id, attempt)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from celery import Celery
 
 from confect_celery.runtime.announce import Announcer
+from confect_celery.runtime.brevity import Brevity
 from confect_celery.settings import Settings
 from confect_celery.store import Store
 from confect_celery.timing import Clock
@@ -37,6 +38,11 @@ class Parts(Protocol):
     @property
     def announcer(self) -> Announcer:
         """Who is told of what becomes of rows."""
+        ...
+
+    @property
+    def brevity(self) -> Brevity:
+        """Which functions and tasks are brief."""
         ...
 
     def check(self) -> None:

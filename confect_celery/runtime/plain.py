@@ -15,10 +15,11 @@ from celery import Task, signals, states
 from celery.exceptions import Ignore
 
 from confect_celery.functions import failure
-from confect_celery.runtime.claims import Claims, claims_of
+from confect_celery.runtime.claims import Claims
 from confect_celery.runtime.messages import loaded_row, task_name
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.punctual import wait_until
+from confect_celery.runtime.relay import claims_of
 from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
 from confect_celery.store import OwnTransaction, Pending, StateKind
 from confect_celery.timing import Duration
@@ -131,6 +132,7 @@ class PlainTasks:
         if claim is None:
             return
         attempt = claim.attempt
+        self._parts.brevity.ran(task.name, time.monotonic() - claim.began)
         claim.span.end(retval if isinstance(retval, BaseException) else None)
         rows, now = self._parts.store.rows, self._parts.clock.now()
         requeue = state == states.REJECTED and getattr(retval, "requeue", False)

@@ -82,9 +82,13 @@ class Reconciler(Loop):
 
     # -- what Celery tells; called on the worker's main thread, so the work is left to our own
 
-    def worker_lost(self, id: str, attempt: int, message: str) -> None:
-        """The child running this row died. An action fails; a mutation is tried again, three times in all."""
-        self._tell(lambda transaction: self._on_worker_lost(transaction, id, attempt, message))
+    def worker_lost(self, id: str, attempt: int, message: str, *, held: bool = False) -> None:
+        """The child running this row died. An action fails; a mutation is tried again, three times in all.
+
+        A row that the child `held` at this attempt fails even if it looks as if it had not begun: its begin was not on
+        disk, and the database may have forgotten it.
+        """
+        self._tell(lambda transaction: self._on_worker_lost(transaction, id, attempt, message, held))
 
     def requeued(self, id: str, attempt: int, message: str) -> None:
         """The child running this task died, or the task gave its message back: it is tried again, three times in all.
@@ -106,14 +110,16 @@ class Reconciler(Loop):
         """No code defines the function any more."""
         self._tell(lambda transaction: self._on_unknown(transaction, id, attempt, name))
 
-    def not_begun(self, rows: Sequence[tuple[str, int]], *, alone: bool) -> None:
+    def not_begun(self, rows: Sequence[tuple[str, int]], *, alone: bool, held: Sequence[tuple[str, int]] = ()) -> None:
         """A batch ended before its child came to these: they go out again; `alone`, where it may be one of them that
-        ended the child."""
+        ended the child. Of those in `held`, by the attempt that this made of theirs, the child may have held some."""
 
         def give_back(transaction: OwnTransaction) -> None:
             now = self._clock.now()
             for id, attempt in rows:
                 self._store.rows.take_back(transaction.connection, id, attempt, now, delivered=alone)
+            for id, attempt in held:
+                self._store.rows.release(transaction.connection, [id], attempt, now)
 
         self._tell(give_back)
 
@@ -126,12 +132,14 @@ class Reconciler(Loop):
         self._told.put(lambda: self._store.database.retrying(apply))
         self.wake()
 
-    def _on_worker_lost(self, transaction: OwnTransaction, id: str, attempt: int, message: str) -> None:
+    def _on_worker_lost(self, transaction: OwnTransaction, id: str, attempt: int, message: str, held: bool) -> None:
         rows, connection, now = self._store.rows, transaction.connection, self._clock.now()
         lost = failure.describe(WorkerLost(message), (WorkerLost,))
         transaction.after_commit(lambda: self._store.events.worker_lost(id))
         # An action's claim raised the attempt; a mutation's row is still pending at the message's own.
-        if rows.fail_running(connection, id, attempt + 1, now, lost):
+        if rows.fail_running(connection, id, attempt + 1, now, lost) or (
+            held and rows.fail_pending(connection, id, attempt, now, lost)
+        ):
             self._record(transaction, id)
             return
         losses = rows.lose(connection, id, attempt, now + self._settings.min_delay)

@@ -36,11 +36,12 @@ from confect_celery.store.row import (
     Transition,
 )
 from confect_celery.store.shared import Part, SharedTransaction
-from confect_celery.store.statements import Statements
+from confect_celery.store.statements import HELD_FOR, Statements
 from confect_celery.store.statistics import Backlog, Statistics
 from confect_celery.store.store import Store
 
 __all__ = [
+    "HELD_FOR",
     "TRANSITIONS",
     "Backlog",
     "Catalog",

@@ -68,6 +68,8 @@ TRANSITIONS: Final[Mapping[str, Transition]] = {
     "fail_running": Transition((_I,), _F),
     "retry": Transition((_I,), _P),
     "hand_over": Transition((_P,), _P),
+    "hold": Transition((_P,), _P),
+    "release": Transition((_P,), _P),
     "reschedule": Transition((_P,), _P),
     "postpone": Transition((_P,), _P),
     "cancel": Transition((_P, _I), _C),

@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeDecorator
 
 from confect_celery.store.dialects.base import Dialect, lock_number
 from confect_celery.store.ids import first_id_at
+from confect_celery.store.prepared import Prepared
 from confect_celery.store.query.system import SystemTable
 from confect_celery.store.row import (
     TRANSITIONS,
@@ -37,6 +38,15 @@ __all__ = ["Dead", "Pending", "Statements"]
 logger = logging.getLogger(__name__)
 
 _DOUBLINGS: Final = 6
+
+HELD: Final = -1
+"""The `deliveries` of a row that a child of a worker holds for itself, with others, and has not begun."""
+
+HELD_FOR: Final = Duration.seconds(10)
+"""How long it may hold a row."""
+
+_SURE: Final = Duration.seconds(1)
+"""Each process measures the time for itself: what is older by so much is surely older."""
 
 
 _RAW: Final = 4_000
@@ -62,12 +72,13 @@ class Statements:
     def __init__(self, table: sa.Table, dialect: Dialect) -> None:
         self.table = table
         self._dialect = dialect
+        self._ready: dict[sa.ClauseElement, Prepared] = {}
         self.system = SystemTable(table)
         c = self._c = table.c
         self._insert = sa.insert(table)
         one = c.id == sa.bindparam("row", type_=_AnyId())
         attempt = c.attempt == sa.bindparam("at_attempt", type_=_AnyAttempt())
-        picked = c.id.in_(sa.bindparam("rows", type_=_AnyId(), expanding=True))
+        picked = dialect.among(c.id, "rows", _AnyId())
         self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
         self._pending.append(c.parent_id)
@@ -124,16 +135,25 @@ class Statements:
         )
         self._start = self._transition("start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})
 
+        unbegun = sa.and_(picked, attempt, c.deliveries == HELD)
+        self._hold = self._transition(
+            "hold", sa.and_(picked, attempt), {"next_at": then, "attempt": c.attempt + 1, "deliveries": HELD}
+        ).returning(c.id)
+        self._release = self._transition("release", unbegun, {"next_at": then, "deliveries": 0})
+        begun = {"next_at": then, "attempt": c.attempt + 1, "deliveries": 1}
+        self._begin = self._transition("start", sa.and_(one, attempt), begun)
+
         ended = sa.and_(
             c.id == sa.bindparam("ended_row", type_=_AnyId()),
             c.attempt == sa.bindparam("ended_attempt", type_=_AnyAttempt()),
         )
-        both = [
-            self._transition("succeed_running", ended, done).returning(c.id).cte("ended"),
-            self._start.returning(c.id).cte("started"),
-        ]
-        counts = [sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in both]
-        self._succeed_and_start = sa.select(*counts)
+        succeeded = self._transition("succeed_running", ended, done).returning(c.id).cte("ended")
+        self._succeed_and_start = _counts(succeeded, self._start.returning(c.id).cte("started"))
+        self._succeed_and_begin = _counts(succeeded, self._begin.returning(c.id).cte("started"))
+        self._begin_relaxed = _counts(self._begin.returning(c.id).cte("started"))
+        if dialect.relaxed is not None:
+            self._succeed_and_begin = self._succeed_and_begin.add_columns(dialect.relaxed)
+            self._begin_relaxed = self._begin_relaxed.add_columns(dialect.relaxed)
 
         batch = sa.bindparam("batch", type_=sa.Integer)
         ahead = sa.bindparam("ahead", type_=c.next_at.type)
@@ -156,12 +176,13 @@ class Statements:
         bounded = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
         self._oldest_due_since, self._pick_due_since = self._oldest_due.where(bounded), self._pick_due.where(bounded)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
-        doubled = sa.case(dict(enumerate(waits[:-1])), value=c.deliveries, else_=waits[-1])
+        doubled = sa.case({HELD: waits[0], **dict(enumerate(waits[:-1]))}, value=c.deliveries, else_=waits[-1])
+        handed = sa.case((c.deliveries == HELD, 1), else_=c.deliveries + 1)
         # What cannot be read is kept in the error, as text, so that the row can be listed again.
         condemned = {**done, "error": error, "args": {}, "options": {}}
         self._condemn = self._transition("fail_pending", one, condemned)
         self._raw = sa.select(sa.cast(c.args, sa.Text), sa.cast(c.options, sa.Text)).where(one)
-        self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": c.deliveries + 1})
+        self._hand_over = self._transition("hand_over", picked, {"next_at": doubled, "deliveries": handed})
         self._take_back = self._transition(
             "hand_over", sa.and_(one, attempt), {"next_at": then, "deliveries": sa.bindparam("delivered")}
         )
@@ -179,6 +200,18 @@ class Statements:
         self._bury = self._transition("fail_running", picked, {**done, "error": error})
         self._renew = sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS)).values(next_at=then)
         self._finished = [c.state == _literal(kind) for kind in StateKind if kind.terminal]
+
+    def _prepared(self, statement: sa.ClauseElement) -> Prepared:
+        found = self._ready.get(statement)
+        if found is None:
+            found = self._ready[statement] = Prepared(statement)
+        return found
+
+    def _quickly(
+        self, connection: sa.Connection, statement: sa.ClauseElement, parameters: Mapping[str, Any]
+    ) -> sa.CursorResult[Any]:
+        # For what is executed for each row, where nobody minds which types the driver gives.
+        return self._prepared(statement).execute(connection, parameters)
 
     def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
         transition: Transition = TRANSITIONS[name]
@@ -236,9 +269,9 @@ class Statements:
         statement = self._lock_relaxed if relaxed else self._lock
         parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
         row: Any = (
-            connection.execute(statement, parameters).one_or_none()
+            self._quickly(connection, statement, parameters).one_or_none()
             if savepoint is None
-            else self._dialect.in_savepoint(connection, savepoint, statement, parameters)
+            else self._dialect.in_savepoint(connection, savepoint, self._prepared(statement), parameters)
         )
         if row is None:
             return False
@@ -247,7 +280,7 @@ class Statements:
 
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
-        found = connection.execute(self._state, {"row": id}).scalar_one_or_none()
+        found = self._quickly(connection, self._state, {"row": id}).scalar_one_or_none()
         return None if found is None else StateKind(found)
 
     def live(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
@@ -300,13 +333,13 @@ class Statements:
             for row in rows
         ]
         if len(values) == 1:
-            connection.execute(self._insert, values[0])
+            self._quickly(connection, self._insert, values[0])
         else:
             self._dialect.insert_many(connection, self._insert, values)
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""
-        return _one(connection.execute(self._cancel, {"row": id, "now": now}))
+        return _one(self._quickly(connection, self._cancel, {"row": id, "now": now}))
 
     def reschedule(
         self, connection: sa.Connection, id: str, scheduled: DateTime, due: DateTime, delivered_until: DateTime | None
@@ -369,6 +402,8 @@ class Statements:
         except ValueError:  # one of them cannot be read: the others must not wait for it
             ids = connection.scalars(pick.with_only_columns(self._c.id), bounds).all()
             rows = [row for id in ids if (row := self._readable(connection, id, now)) is not None]
+        if any(row.deliveries == HELD for row in rows):
+            rows = self._sort_out_held(connection, rows, now)
         if not rows:
             return []
         waits = {f"lost_at_{n}": ahead + redelivery * 2**n for n in range(_DOUBLINGS + 1)}
@@ -376,6 +411,25 @@ class Statements:
         if taken != len(rows):
             raise AssertionError(f"{len(rows)} rows were locked but {taken} changed")
         return [Delivery(*row) for row in rows]
+
+    def _sort_out_held(self, connection: sa.Connection, rows: Sequence[Any], now: DateTime) -> Sequence[Any]:
+        """Of rows that were held too long: those that have not begun, as far as the table tells, may be taken.
+
+        A begin is committed, but not flushed: a database that has failed since may have forgotten it. Then the row
+        fails, for it may have begun.
+        """
+        since = self._dialect.kept_all_since(connection)
+        safe: list[Any] = []
+        for row in rows:
+            if row.deliveries != HELD or (since is not None and row.next_at - HELD_FOR > since + _SURE):
+                safe.append(row)
+                continue
+            message = "Its worker was lost, and the database failed since: it may have begun."
+            failure = {"tag": "WorkerLost", "message": message}
+            parameters = {"row": row.id, "at_attempt": row.attempt, "now": now, "failure": failure}
+            _one(self._quickly(connection, self._fail_pending, parameters))
+            logger.error("The row %s is failed: %s", row.id, message)
+        return safe
 
     def _readable(self, connection: sa.Connection, id: str, now: DateTime) -> Any:
         """pending → failed where somebody wrote what is not JSON, or no time."""
@@ -396,7 +450,7 @@ class Statements:
         """pending → pending, not handed over after all: the broker did not take the message. `delivered`: it did, but
         who had it cannot run it; the next one is for this row alone."""
         parameters = {"row": id, "at_attempt": attempt, "then": due, "delivered": int(delivered)}
-        return _one(connection.execute(self._take_back, parameters))
+        return _one(self._quickly(connection, self._take_back, parameters))
 
     # -- the gate
 
@@ -405,17 +459,17 @@ class Statements:
         nobody = {"row": "", "at_attempt": -1}
         never: dict[str, Any] = {"now": DateTime.from_epoch_millis(0), "then": DateTime.from_epoch_millis(0)}
         connection.execute(self._load_many, {"rows": [""]})
-        for locking in (self._load_locked, self._lock, self._lock_relaxed):
-            connection.execute(locking, {**nobody, "lock": 0})
+        connection.execute(self._load_locked, {**nobody, "lock": 0})
+        for locking in (self._lock, self._lock_relaxed):
+            self._quickly(connection, locking, {**nobody, "lock": 0})
         if self._dialect.shares:
             connection.execute(self._succeed_together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
-            names = statement.compile().params
-            connection.execute(statement, {name: value for name, value in {**nobody, **never}.items() if name in names})
+            self._quickly(connection, statement, {**nobody, **never})
 
     def start(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
         """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
-        return _one(connection.execute(self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
+        return _one(self._quickly(connection, self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
 
     def succeed_and_start(
         self,
@@ -436,13 +490,51 @@ class Statements:
             return done, self.start(connection, id, attempt, lease_until)
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        counts: Any = connection.execute(self._succeed_and_start, parameters).one()  # pyright takes it for ten columns
+        counts: Any = self._quickly(
+            connection, self._succeed_and_start, parameters
+        ).one()  # pyright takes it for ten columns
         done, started = counts
         return done == 1, started == 1
 
+    def hold(self, connection: sa.Connection, rows: Sequence[Pending], until: DateTime) -> set[str]:
+        """pending → pending, for these alone who asks: rows of one attempt, which grows. Others may have them again
+        `until`. Gives back the ids of those that were pending still."""
+        (attempt,) = {row.attempt for row in rows}
+        parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "then": until}
+        return set(connection.scalars(self._hold, parameters))
+
+    def begin(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
+        """pending → inProgress of a row that is held at this attempt. The commit waits for no disk: that the row may
+        have begun is on it since it was held."""
+        parameters = {"row": id, "at_attempt": attempt, "then": lease_until}
+        found: Any = self._quickly(connection, self._begin_relaxed, parameters).one()
+        return int(found[0]) == 1
+
+    def succeed_and_begin(
+        self,
+        connection: sa.Connection,
+        ended: str,
+        ended_attempt: int,
+        now: DateTime,
+        id: str,
+        attempt: int,
+        lease_until: DateTime,
+    ) -> tuple[bool, bool]:
+        """`succeed_running` of one row and `begin` of another, each by its own guard. The commit waits for no disk."""
+        parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
+        parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
+        found: Any = self._quickly(connection, self._succeed_and_begin, parameters).one()
+        return int(found[0]) == 1, int(found[1]) == 1
+
+    def release(self, connection: sa.Connection, ids: Sequence[str], attempt: int, due: DateTime) -> int:
+        """pending → pending, not held any more: who held these rows at this attempt knows that they have not begun. How
+        many were held still."""
+        parameters = {"rows": list(ids), "at_attempt": attempt, "then": due}
+        return connection.execute(self._release, parameters).rowcount
+
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """pending → success: a mutation's last statement, in its own transaction."""
-        return _one(connection.execute(self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
+        return _one(self._quickly(connection, self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
 
     def succeed_together(self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime) -> set[str]:
         """pending → success for each of these, which have one attempt: the last statement of a transaction that they
@@ -456,22 +548,22 @@ class Statements:
     ) -> bool:
         """pending → failed: a mutation that raised, or a row that cannot be run."""
         parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
-        return _one(connection.execute(self._fail_pending, parameters))
+        return _one(self._quickly(connection, self._fail_pending, parameters))
 
     def succeed_running(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """inProgress → success. False when it was canceled meanwhile: its result is ignored."""
-        return _one(connection.execute(self._succeed_running, {"row": id, "at_attempt": attempt, "now": now}))
+        return _one(self._quickly(connection, self._succeed_running, {"row": id, "at_attempt": attempt, "now": now}))
 
     def fail_running(
         self, connection: sa.Connection, id: str, attempt: int, now: DateTime, failure: Mapping[str, Any]
     ) -> bool:
         """inProgress → failed. False when it was canceled meanwhile."""
         parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
-        return _one(connection.execute(self._fail_running, parameters))
+        return _one(self._quickly(connection, self._fail_running, parameters))
 
     def postpone(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> bool:
         """pending → pending at `until`, with a new attempt: the fault was the system's, not the function's."""
-        return _one(connection.execute(self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
+        return _one(self._quickly(connection, self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
 
     def retry(
         self,
@@ -578,6 +670,8 @@ class _AnyId(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str:
         """The empty text, which is no row's id, in its place."""
+        if value is not None and value.isascii() and "\0" not in value:  # as ours are
+            return value
         if value is None or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
             return ""
         return value
@@ -592,6 +686,10 @@ class _AnyAttempt(TypeDecorator[int]):
     def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> int:
         """-1, which no row ever has, in its place."""
         return value if value is not None and 0 <= value < 2**31 else -1
+
+
+def _counts(*changes: sa.CTE) -> sa.Select[Any]:
+    return sa.select(*(sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes))
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:

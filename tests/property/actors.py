@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from confect_celery import DatabaseWriter, Duration, MutationRunner, ScheduledFunctionId, Scheduler
 from confect_celery.functions import failure
 from confect_celery.runtime import Dropped, Failed, Postponed, Succeeded
-from confect_celery.runtime.claims import Relay
 from confect_celery.runtime.gate import Again
+from confect_celery.runtime.relay import Relay
 from confect_celery.runtime.task import attempt_of
 from confect_celery.runtime.transport import ATTEMPT_HEADER
 from confect_celery.store import Pending

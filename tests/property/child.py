@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.runtime.brevity import Brevity
-from confect_celery.runtime.claims import Relay
+from confect_celery.runtime.relay import Relay
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.store import Pending
 from tests.property.model import Row

@@ -332,11 +332,11 @@ DECISIONS: Final[Sequence[Mutant]] = (
         (call("runtime.gate:Gate._postpone", lambda _, gate, row, error: gate._fail_pending(row, error)),),
     ),
     # -- a batch
-    Mutant("batch: its last end is not recorded", (answers("runtime.claims:Relay.flush", None),)),
+    Mutant("batch: its last end is not recorded", (answers("runtime.relay:Relay.flush", None),)),
     Mutant(
-        "batch: a claim does not record the end that waits", (call("runtime.claims:Relay.start", _forgets_the_end),)
+        "batch: a claim does not record the end that waits", (call("runtime.relay:Relay.start", _forgets_the_end),)
     ),
-    Mutant("batch: a claim's answer is not heard", (unheard("runtime.claims:Relay.start"),)),
+    Mutant("batch: a claim's answer is not heard", (unheard("runtime.relay:Relay.start"),)),
     # -- a shared transaction
     Mutant("shared: what the lock says of a row is not heard", (call(f"{STATEMENTS}.lock", _entered_anyway),)),
     Mutant(

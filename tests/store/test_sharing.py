@@ -32,7 +32,7 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
-from confect_celery.runtime import batch_run, brevity, sharing
+from confect_celery.runtime import CeleryTransport, batch_run, brevity, sharing
 from confect_celery.runtime.batch_run import BatchRun
 from confect_celery.runtime.batches import BATCH_HEADER
 from confect_celery.runtime.brevity import Brevity
@@ -88,7 +88,8 @@ class Shop:
         """A child that has read the rows, and has not begun to run them."""
         entries = [[row.id, row.attempt, row.name] for row in (self.row(label) for label in labels)]
         request = SimpleNamespace(id="batch", hostname="here", delivery_info={}, **{BATCH_HEADER: entries})
-        return BatchRun(self.confect, request, None)
+        transport = CeleryTransport(self.confect.app, self.confect.settings)
+        return BatchRun(self.confect, request, None, transport)
 
     def run(self, *labels: str, function: Any = None) -> int:
         """Schedule, and run together; how many transactions that were."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime, Duration
 
 __all__ = ["Dialect", "InsertMany", "bound_rows", "insert_many", "lock_number"]
@@ -69,6 +70,8 @@ class Dialect(ABC):
     """Whether one statement can hold more than one UPDATE."""
     shares: ClassVar[bool] = False
     """Whether mutations may share a transaction, each in a savepoint, without one waiting long for another."""
+    holds: ClassVar[bool] = False
+    """Whether rows may be held: a commit can do without the disk, and `kept_all_since` tells."""
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -89,6 +92,12 @@ class Dialect(ABC):
         """Let each statement on `connection` be its own transaction."""
         return connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def among(
+        self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Whether the column holds one of those in the list that the parameter is bound to."""
+        return column.in_(sa.bindparam(parameter, type_=type_, expanding=True))
+
     @property
     @abstractmethod
     def lock(self) -> sa.ColumnElement[bool]:
@@ -98,6 +107,11 @@ class Dialect(ABC):
     @property
     def relaxed(self) -> sa.ColumnElement[object] | None:
         """An expression that has the commit of its transaction wait for no disk; None where there is no such thing."""
+        return None
+
+    def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
+        """Since when the server has surely forgotten nothing that was committed, be it on disk or not yet; by its own
+        clock. None where it cannot be told."""
         return None
 
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027
@@ -111,11 +125,11 @@ class Dialect(ABC):
         return True
 
     def in_savepoint(
-        self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> sa.Row[Any] | Sequence[Any] | None:
+        self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
         """Begin the savepoint `name`, and give back the one row of `statement`, if there is one."""
         connection.exec_driver_sql(f"SAVEPOINT {name}")
-        return connection.execute(statement, parameters).one_or_none()
+        return statement.execute(connection, parameters).one_or_none()
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""

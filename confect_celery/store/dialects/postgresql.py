@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
+from confect_celery.store.dialects.simple_query import row_after
+from confect_celery.store.prepared import Prepared
+from confect_celery.timing import DateTime
 
 __all__ = ["PostgresqlDialect"]
 
@@ -21,6 +26,8 @@ _TRANSIENT_STATES: Final = (
     "57P03",  # the server starts up
 )
 
+
+_RECOVERED: Final = "SELECT stats_reset, pg_last_xact_replay_timestamp() FROM pg_stat_bgwriter"
 
 _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
@@ -37,10 +44,17 @@ class PostgresqlDialect(Dialect):
     default_driver = "psycopg"
     changes_in_ctes = True
     shares = True
+    holds = True
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
         return sa.create_engine(self.url)
+
+    def among(
+        self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
+    ) -> sa.ColumnElement[bool]:
+        """One array: the text is the same however many they are. A bound name each would cost several times as much."""
+        return column == sa.any_(sa.bindparam(parameter, type_=postgresql.ARRAY(type_)))
 
     @property
     def lock(self) -> sa.ColumnElement[bool]:
@@ -52,6 +66,12 @@ class PostgresqlDialect(Dialect):
         """`synchronous_commit = off`, for the transaction."""
         return sa.func.set_config("synchronous_commit", "off", sa.true(), type_=sa.String)
 
+    def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
+        """Since it last recovered from a crash of its own or of one of its processes, which resets its statistics; on a
+        promoted standby, since the last commit that it replayed."""
+        reset, replayed = connection.exec_driver_sql(_RECOVERED).one()
+        return None if reset is None else DateTime.of(max(reset, replayed or reset))
+
     def bound_waits(self, connection: sa.Connection) -> None:
         """A wait for a lock, or a statement, that takes longer is an OperationalError; an idle connection is lost."""
         connection.exec_driver_sql(
@@ -59,10 +79,18 @@ class PostgresqlDialect(Dialect):
             f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
         )
 
+    def in_savepoint(
+        self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        """One round trip for both."""
+        if not _is_psycopg(connection.connection.driver_connection):
+            return super().in_savepoint(connection, name, statement, parameters)
+        return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
+
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
-        if not any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__):
+        if not _is_psycopg(raw):
             insert_many(connection, insert, rows)
             return
         table = insert.table
@@ -117,3 +145,7 @@ class PostgresqlDialect(Dialect):
         state = getattr(getattr(error, "orig", None), "sqlstate", None)
         broken = self.is_disconnect(error) or self.is_unreachable(error)
         return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
+
+
+def _is_psycopg(raw: Any) -> bool:
+    return any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__)
