@@ -150,8 +150,8 @@ def _send_confirmed(producer: Producer, messages: Sequence[Message], has: set[in
         answered.update(range(tag) if multiple else (tag - 1,))
 
     def on_nack(tag: int, multiple: bool) -> None:
+        refused.update({*(range(tag) if multiple else (tag - 1,))} - answered)  # of many, those without an answer yet
         on_ack(tag, multiple)
-        refused.update(range(tag) if multiple else (tag - 1,))
 
     def on_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
         refused.update(places[message.properties["correlation_id"]])  # it is acknowledged as well, right after
