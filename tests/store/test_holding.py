@@ -4,124 +4,26 @@ each starts at most once, and its row tells the truth."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from celery import Celery, Task, signals
-from pydantic import BaseModel
 
-from confect_celery import Confect, DateTime, Duration, ScheduledFunction, StateKind
-from confect_celery.runtime.batch_run import BatchRun
-from confect_celery.runtime.batches import BATCH_HEADER, LONGEST_SECONDS
-from confect_celery.runtime.messages import task_name
-from confect_celery.runtime.plain import PlainTasks
+from confect_celery import DateTime, Duration, StateKind
+from confect_celery.runtime.batches import LONGEST_SECONDS
 from confect_celery.store import HELD_FOR, Delivery, Statements, Store
-from tests.support.waiting import wait_for
+from tests.support.holding import LATER, Refused, Shop
 
 pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
 KINDS = pytest.mark.parametrize("kind", ["action", "task"])
-LATER = HELD_FOR + Duration.seconds(1)
-
-
-class Number(BaseModel):
-    n: int
-
-
-class Refused(Exception):
-    """What a function raises on purpose."""
-
-
-class Shop:
-    """Two functions that tell that they ran, and do what a test asks of them; both have been brief so far."""
-
-    def __init__(self, url: str) -> None:
-        self.ran: list[int] = []
-        self.doings: dict[int, Callable[[], object]] = {}
-        app = Celery("holding", broker="memory://", set_as_current=False)
-        app.conf.update(confect_database_url=url, confect_min_delay=0)
-        self.confect = Confect(app)
-
-        @self.confect.group("t").internal_action
-        def act(args: Number) -> None:
-            self._run(args.n)
-
-        @app.task(name="plain", bind=True, shared=False, max_retries=2)
-        def plain(task: Task[..., None], n: int) -> None:
-            try:
-                self._run(n)
-            except Refused as refused:
-                raise task.retry(exc=refused, countdown=20) from None
-
-        self.functions: dict[str, Any] = {"action": act, "task": plain}
-        for function in (act, plain):
-            self.known_for(function.name, seconds=0)
-        self.plain_tasks = PlainTasks(self.confect)
-        self.plain_tasks.install()
-        self.store = self.confect.store
-
-    def close(self) -> None:
-        signals.task_postrun.disconnect(self.plain_tasks._ended)
-        self.confect.store.database.dispose()
-        self.confect.app.close()
-
-    def _run(self, n: int) -> None:
-        self.ran.append(n)
-        self.doings.pop(n, lambda: None)()
-
-    def known_for(self, name: str, *, seconds: float) -> None:
-        for _ in range(3):
-            self.confect.brevity.ran(name, seconds)
-
-    def schedule(self, *kinds: str) -> list[str]:
-        """One of each kind, numbered from 0, all due now; no message of them is under way."""
-        jobs = [(Duration.zero, self.functions[kind], {"n": n}) for n, kind in enumerate(kinds)]
-        return [str(id) for id in self.confect.scheduler.run_many(jobs)]
-
-    def rows(self, ids: Sequence[str]) -> list[ScheduledFunction]:
-        with self.confect.reader() as db:
-            return [db.table("_scheduled_functions").get(id) for id in ids]
-
-    def states(self, ids: Sequence[str]) -> list[str]:
-        return [row.state.kind.value for row in self.rows(ids)]
-
-    def receive(self, entries: Sequence[tuple[str, int]]) -> int:
-        """A child receives a batch of these rows at these attempts."""
-        names = [task_name(row.name, row.options) for row in self.rows([id for id, _ in entries])]
-        header = [[id, attempt, name] for (id, attempt), name in zip(entries, names, strict=True)]
-        request = SimpleNamespace(id="batch", hostname="here", delivery_info={}, **{BATCH_HEADER: header})
-        return BatchRun(self.confect, request, None).run()
-
-    def deliver(self, ids: Sequence[str], attempt: int = 0) -> int:
-        return self.receive([(id, attempt) for id in ids])
-
-    def dispatch(self, after: Duration = Duration.zero) -> list[Delivery]:
-        """What a dispatcher takes that looks so much later."""
-        now = DateTime.now() + after
-        with self.store.database.transaction() as transaction:
-            return self.store.rows.claim_due(
-                transaction.connection, now=now, ahead=now, redelivery=Duration.seconds(30), batch=100
-            )
-
-    def server_fails(self) -> None:
-        """What is left of a crash of the server, where nothing was forgotten: it counts anew since when it kept all."""
-        with self.store.database.autocommit() as connection:
-            connection.exec_driver_sql("SELECT pg_stat_reset_shared('bgwriter')")
 
 
 @pytest.fixture
 def shop(store: Store) -> Iterator[Shop]:
     shop = Shop(store.database.url.render_as_string(hide_password=False))
-
-    def has_run_for_a_while() -> bool:
-        with store.database.autocommit() as connection:
-            since = store.database.dialect.kept_all_since(connection)
-        return since is not None and since + Duration.seconds(1.1) < DateTime.now()
-
-    wait_for(has_run_for_a_while, within=10, what="the server to be so old that what is held now is held since")
+    shop.wait_until_all_is_kept()
     yield shop
     shop.close()
 
@@ -383,26 +285,9 @@ def test_after_a_failure_of_the_server_who_still_holds_them_goes_on(shop: Shop, 
     once_each(shop, 6)
 
 
-def held(shop: Shop, ids: Sequence[str]) -> None:
-    """Held by a child that dies with its whole worker."""
-
-    class Died(BaseException):
-        pass
-
-    def die() -> None:
-        raise Died
-
-    release, shop.doings[0] = Statements.release, die
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Statements, "release", lambda *_: 0)  # the dead do nothing more
-        with pytest.raises(Died):
-            shop.deliver(ids)
-    assert Statements.release is release
-
-
 def test_after_a_failure_of_the_server_what_nobody_tells_of_fails(shop: Shop) -> None:
     ids = shop.schedule(*["action"] * 5)
-    held(shop, ids)
+    shop.dies_with(ids, at=0)
     shop.server_fails()
     assert shop.dispatch(after=LATER) == []
     assert shop.states(ids)[1:] == ["pending"] * 4, "who holds them may be about to tell"
@@ -420,7 +305,7 @@ def test_after_a_failure_of_the_server_what_nobody_tells_of_fails(shop: Shop) ->
 
 def test_after_a_failure_of_the_server_what_its_worker_gives_back_runs(shop: Shop) -> None:
     ids = shop.schedule(*["action"] * 5)
-    held(shop, ids)
+    shop.dies_with(ids, at=0)
     shop.server_fails()
     assert shop.dispatch(after=LATER) == []
     with shop.store.database.transaction() as transaction:
@@ -434,7 +319,7 @@ def test_after_a_failure_of_the_server_what_its_worker_gives_back_runs(shop: Sho
 
 def test_a_server_that_keeps_no_count_hands_over_nothing_that_was_held(shop: Shop) -> None:
     ids = shop.schedule(*["action"] * 4)
-    held(shop, ids)
+    shop.dies_with(ids, at=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(shop.store.database.dialect), "kept_all_since", lambda *_: None)
         assert shop.dispatch(after=LATER) == [] == shop.dispatch(after=LATER + LATER)
