@@ -17,7 +17,7 @@ from celery import Celery, Task
 from pydantic import BaseModel
 
 from confect_celery import Confect, DatabaseWriter, ScheduledFunctionId
-from tests.faults import crash
+from tests.faults import crash, held_seams
 
 metadata = sa.MetaData()
 effects = sa.Table(
@@ -117,3 +117,4 @@ FUNCTIONS = {"mutation": mutation, "action": action, "plain": plain, "retrying":
 
 if "TEST_CRASH" in os.environ:
     crash.arm(Path(os.environ["TEST_CRASH"]))
+    held_seams.arm()
