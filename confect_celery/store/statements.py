@@ -146,7 +146,7 @@ class Statements:
         self._release = self._transition("release", unbegun, {"next_at": then, "deliveries": 0})
         begun = {"next_at": then, "attempt": c.attempt + 1, "deliveries": 1}
         # Once it was handed over to others, a begin that the database may forget could be followed by another.
-        self._begin = self._transition("start", sa.and_(one, attempt, held), begun)
+        begin = self._transition("start", sa.and_(one, attempt, held), begun)
 
         ended = sa.and_(
             c.id == sa.bindparam("ended_row", type_=_AnyId()),
@@ -154,8 +154,8 @@ class Statements:
         )
         succeeded = self._transition("succeed_running", ended, done).returning(c.id).cte("ended")
         self._succeed_and_start = _counts(succeeded, self._start.returning(c.id).cte("started"))
-        self._succeed_and_begin = _counts(succeeded, self._begin.returning(c.id).cte("started"))
-        self._begin_relaxed = _counts(self._begin.returning(c.id).cte("started"))
+        self._succeed_and_begin = _counts(succeeded, begin.returning(c.id).cte("started"))
+        self._begin_relaxed = _counts(begin.returning(c.id).cte("started"))
         if dialect.relaxed is not None:
             self._succeed_and_begin = self._succeed_and_begin.add_columns(dialect.relaxed)
             self._begin_relaxed = self._begin_relaxed.add_columns(dialect.relaxed)

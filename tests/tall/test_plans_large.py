@@ -25,4 +25,6 @@ def tall(
 
 @pytest.mark.parametrize("call", calls(), ids=lambda call: call.name)
 def test_it_reads_what_it_is_after_and_no_more(tall: Tall, call: Call) -> None:
+    if not call.made(tall):
+        pytest.skip("this database is never asked that")
     check(tall, call)
