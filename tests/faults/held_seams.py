@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from confect_celery.store.statements import Statements
 from tests.faults.crash import hit
 
 
-def arm() -> None:
-    """Wrap them, where `crash` is armed."""
+def arm(directory: Path) -> None:
+    """Wrap them, where `crash` is armed. A file "gives up" in the directory has a child fail once after it held rows,
+    as if it could not reach the database any more."""
     hold, begin, both, release = (
         Statements.hold, Statements.begin, Statements.succeed_and_begin, Statements.release
     )  # fmt: skip
@@ -18,6 +20,9 @@ def arm() -> None:
         found = hold(self, connection, rows, *args)
         for row in rows:
             hit("hold after", row.id)
+        if found and (directory / "gives up").exists():
+            (directory / "gives up").rename(directory / "gave up")
+            raise RuntimeError("the child gives up")
         return found
 
     def began(self: Statements, connection: Any, id: str, *args: Any) -> Any:

@@ -117,4 +117,4 @@ FUNCTIONS = {"mutation": mutation, "action": action, "plain": plain, "retrying":
 
 if "TEST_CRASH" in os.environ:
     crash.arm(Path(os.environ["TEST_CRASH"]))
-    held_seams.arm()
+    held_seams.arm(Path(os.environ["TEST_CRASH"]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from confect_celery import DateTime, Duration, ScheduledFunction
+from confect_celery.store import HELD_FOR
 from tests.faults.rig import Rig
 from tests.support.databases import Databases, new_database
 from tests.support.processes import Valkey
@@ -122,6 +123,17 @@ def children(rig: Rig) -> None:
     assert len(failed(rig, rows)) <= len(steps), "of each child at most the one that it was at"
 
 
+def gives_up(rig: Rig) -> None:
+    (rig.directory / "gives up").touch()
+    rig.worker(*ONE)
+    ids = schedule(rig, 96, [])
+    rows = ended(rig, ids, within=60)
+    gave_up = DateTime.from_epoch_millis(int((rig.directory / "gave up").stat().st_ctime * 1000))
+    assert failed(rig, rows) == []
+    last = max(row.completed_time for row in rows.values() if row.completed_time is not None)
+    assert last - gave_up < HELD_FOR, "its worker has given back what it held"
+
+
 def whole(rig: Rig, seam: str) -> None:
     first = rig.worker(*ONE)
     ids = schedule(rig, 96, [(seam, "whole")], at=20 if seam.startswith("function") else None)
@@ -149,9 +161,10 @@ def at_once(*doings: Callable[[], None]) -> None:
 
 @pytest.mark.timeout(200)
 def test_a_child_dies_that_holds_rows(new_rig: Callable[[], Rig]) -> None:
-    rigs = [new_rig() for _ in range(3)]
+    rigs = [new_rig() for _ in range(4)]
     at_once(
-        lambda: a_poison(rigs[0], "action"), lambda: a_poison(rigs[1], "plain"), lambda: children(rigs[2])
+        lambda: a_poison(rigs[0], "action"), lambda: a_poison(rigs[1], "plain"), lambda: children(rigs[2]),
+        lambda: gives_up(rigs[3])
     )  # fmt: skip
 
 
