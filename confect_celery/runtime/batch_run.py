@@ -44,12 +44,12 @@ class BatchRun:
     Brief actions and plain tasks are held together, so that they begin without waiting for the disk.
     """
 
-    def __init__(self, parts: Parts, request: Any, board: Board | None) -> None:
+    def __init__(self, parts: Parts, request: Any, board: Board | None, transport: CeleryTransport) -> None:
         self._parts = parts
         self._request = request
         self._board = board
         self._entries = entries_of(vars(request))
-        self._transport = CeleryTransport(parts.app, parts.settings)
+        self._transport = transport
         self._next = 0
         self._again: deque[int] = deque()
         self._inside = 0.0
@@ -66,6 +66,10 @@ class BatchRun:
 
     def run(self) -> int:
         """Run them; how many were begun."""
+        with self._parts.store.database.keeping_a_connection():
+            return self._run()
+
+    def _run(self) -> int:
         try:
             while self._next < len(self._entries):
                 if self._next and self._is_late():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import celery
@@ -13,6 +14,7 @@ from confect_celery.runtime.batch_run import TELLS_EVENTS, BatchRun
 from confect_celery.runtime.batches import BATCH_TASK, LONGEST_SECONDS, Entry, entries_of
 from confect_celery.runtime.board import At, Board
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.transport import CeleryTransport
 
 if TYPE_CHECKING:
     from confect_celery.runtime.reconciler import Reconciler
@@ -109,7 +111,12 @@ class BatchTask(celery.Task):  # type: ignore[type-arg]
         """Run them one after the other; how many were begun."""
         # Celery takes the outermost task for the one that a worker runs: what rows send is not this one's child.
         self.request.called_directly = True
-        return BatchRun(self.parts, self.request, self.board).run()
+        return BatchRun(self.parts, self.request, self.board, self._transport).run()
+
+    @cached_property
+    def _transport(self) -> CeleryTransport:
+        # Kept, for it remembers what the requests of a function have in common.
+        return CeleryTransport(self.parts.app, self.parts.settings)
 
 
 def make_batch_task(parts: Parts) -> BatchTask:

@@ -7,7 +7,7 @@ worker's main process, a limit of its rate for example, only a message of its ow
 from __future__ import annotations
 
 import uuid
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -122,6 +122,10 @@ class BatchTransport:
         message.headers[BATCH_HEADER] = [[each.id, each.attempt, _sent_as(each)] for each in deliveries]
         with self._transport.producer() as (producer, confirmed):
             amqp.send_task_message(producer, BATCH_TASK, message, **{**confirmed, **routed})
+
+    def publish_each(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Send a message for each; as `CeleryTransport.publish_each`."""
+        return self._transport.publish_each(deliveries)
 
     def _way(self, delivery: Delivery) -> _Way | None:
         """How the delivery's message would go, and a key to that; None where it must have one of its own."""

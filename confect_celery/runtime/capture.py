@@ -86,6 +86,11 @@ class Capture:
         """Stand in the app's `send_task`."""
         self._app.send_task = self  # type: ignore[method-assign]
 
+    @property
+    def before(self) -> Any:
+        """What the shop itself had put there; None for Celery's own."""
+        return self._before
+
     def native(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """Celery's own; looked up at each call, since instrumentation replaces it on the class."""
         result: AsyncResult[Any] = (

@@ -3,23 +3,37 @@
 Without confirmations RabbitMQ drops silently what it can neither keep nor route: a full queue, a missing exchange, a
 queue that was deleted. Our messages wait for its word; then their rows can go back to the table at once instead of
 after `confect_redelivery`. Other brokers answer every command anyway.
+
+Many messages are sent before the first answer is waited for.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from celery import Celery
 from kombu import Producer, pools
 
+from confect_celery.runtime.patterns import Message
+
 __all__ = ["Confirms"]
+
+logger = logging.getLogger(__name__)
 
 _CONFIRMED_WITHIN_SECONDS: Final = 5.0
 """RabbitMQ confirms in milliseconds; under a memory or disk alarm it does not confirm at all."""
+
+_AT_ONCE: Final = 25
+"""So many messages go out in one round trip: with more, the first would wait longer than a round trip takes."""
+
+_FEWEST: Final = 4
+"""Of fewer, each is confirmed for itself: a channel for all costs as much as three confirmations."""
 
 
 class Confirms:
@@ -38,19 +52,41 @@ class Confirms:
             with self._app.producer_or_acquire() as producer:
                 yield producer, {}
             return
-        with pool.acquire(block=True, timeout=self._app.conf.get("broker_pool_acquire_timeout")) as producer:
+        with self._acquired(pool) as producer:
             producer.on_return = self._on_return
             self._returned.error = None
             try:
-                yield producer, {"mandatory": True, "confirm_timeout": _CONFIRMED_WITHIN_SECONDS}
+                yield producer, _CONFIRMED
                 if self._returned.error is not None:
                     raise self._returned.error
             except BaseException:
-                # The channel may be closed, or a late confirmation on its way that the next message would take for its
-                # own; and the next connection declares anew what somebody may have deleted.
-                if producer.connection is not None:
-                    producer.connection.collect()
+                _renew(producer)
                 raise
+
+    def send(self, message: Message) -> None:
+        """Publish one message; raises what kombu or the broker has against it."""
+        with self.producer() as (producer, confirmed):
+            connection: Any = producer.connection  # the stubs know only what is public
+            with connection._reraise_as_library_errors():  # as Celery does around each
+                producer.publish(message.body, **{**confirmed, **message.options})
+
+    def send_many(self, messages: Sequence[Message]) -> set[int]:
+        """Publish many; at which places those are that the broker has for certain. Raises nothing."""
+        pool, has = self._confirming_pool(), set[int]()
+        try:
+            if pool is not None:
+                if len(messages) >= _FEWEST:
+                    with self._acquired(pool) as producer:
+                        _send_confirmed(producer, messages, has)
+            elif messages:
+                with self._app.producer_or_acquire() as producer:
+                    _send_together(producer, messages, has)
+        except Exception as error:  # what has gone wrong with which, each tells for itself when it is sent alone
+            logger.debug("Of %d messages %d went out together: %s", len(messages), len(has), error)
+        return has
+
+    def _acquired(self, pool: pools.ProducerPool) -> Any:
+        return pool.acquire(block=True, timeout=self._app.conf.get("broker_pool_acquire_timeout"))
 
     def _on_return(self, error: Exception, *_: Any) -> None:
         self._returned.error = error
@@ -71,3 +107,75 @@ class Confirms:
         pool: pools.ProducerPool = pools.producers[connection]
         pool.limit = self._app.pool.limit
         return pool
+
+
+_CONFIRMED: Final = {"mandatory": True, "confirm_timeout": _CONFIRMED_WITHIN_SECONDS}
+
+
+def _renew(producer: Producer) -> None:
+    """The channel may be closed, or a late confirmation on its way that the next message would take for its own; and
+    the next connection declares anew what somebody may have deleted."""
+    if producer.connection is not None:
+        producer.connection.collect()
+
+
+def _pieces(messages: Sequence[Message]) -> Iterator[range]:
+    for start in range(0, len(messages), _AT_ONCE):
+        yield range(start, min(start + _AT_ONCE, len(messages)))
+
+
+def _send_together(producer: Any, messages: Sequence[Message], has: set[int]) -> None:
+    """Where kombu can send many commands to the broker at once (Redis), it does."""
+    if not getattr(producer, "supports_batch_publish", False):  # before kombu 5.7 none could
+        for place, message in enumerate(messages):
+            producer.publish(message.body, **message.options)
+            has.add(place)
+        return
+    with producer.batch() as batch:
+        for places in _pieces(messages):
+            for place in places:
+                producer.publish(messages[place].body, **{**messages[place].options, "retry": False})
+            batch.flush()
+            has.update(places)
+
+
+def _send_confirmed(producer: Producer, messages: Sequence[Message], has: set[int]) -> None:
+    """On a channel of their own, the broker's answers are to these messages and to no others, numbered from 1."""
+    answered, refused = set[int](), set[int]()
+    places: dict[str, list[int]] = {}
+    for place, message in enumerate(messages):
+        places.setdefault(message.id, []).append(place)
+
+    def on_ack(tag: int, multiple: bool) -> None:
+        answered.update(range(tag) if multiple else (tag - 1,))
+
+    def on_nack(tag: int, multiple: bool) -> None:
+        on_ack(tag, multiple)
+        refused.update(range(tag) if multiple else (tag - 1,))
+
+    def on_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        refused.update(places[message.properties["correlation_id"]])  # it is acknowledged as well, right after
+
+    try:
+        connection: Any = producer.connection  # the stubs know only what is public
+        channel = connection.channel()
+        del channel.basic_publish  # this one waits for the answer to each
+        channel.confirm_select()
+        for event, hear in (("basic_ack", on_ack), ("basic_nack", on_nack), ("basic_return", on_return)):
+            channel.events[event].add(hear)
+        together = Producer(channel, auto_declare=False)
+        for piece in _pieces(messages):
+            for place in piece:
+                options = {**_CONFIRMED, **messages[place].options, "retry": False}
+                together.publish(messages[place].body, **options)
+            until = time.monotonic() + _CONFIRMED_WITHIN_SECONDS
+            while not answered.issuperset(piece):
+                connection.drain_events(timeout=max(until - time.monotonic(), 0.001))
+        channel.close()
+    except BaseException:
+        _renew(producer)
+        raise
+    finally:
+        has.update(answered - refused)
+    if refused:
+        _renew(producer)

@@ -72,7 +72,7 @@ class Queues(Protocol):
 
 
 class Bundler(Protocol):
-    """Sends many deliveries in one message."""
+    """Sends many deliveries in one message, or many messages together."""
 
     def bundle(self, deliveries: Iterable[Delivery]) -> list[list[Delivery]]:
         """The same deliveries, in lists of those that may share a message."""
@@ -80,6 +80,10 @@ class Bundler(Protocol):
 
     def publish(self, deliveries: list[Delivery]) -> None:
         """Publish one message for more than one; raises when the broker did not take it."""
+
+    def publish_each(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Publish a message for each; gives back those that the broker may not have, and raises nothing."""
+        ...
 
 
 class Outbox(Loop):
@@ -130,22 +134,40 @@ class Outbox(Loop):
                 while self._heap and self._heap[0][0] <= now and len(due) < _MOST_AT_ONCE:
                     due.append(heapq.heappop(self._heap)[2])
             self.pace.went([delivery.id for delivery in due])
-            for bundle in self._bundler.bundle(due) if self._bundler else [[delivery] for delivery in due]:
-                self._publish_all(bundle)
+            self._publish_due(due)
         return 0.0
 
-    def _publish_all(self, deliveries: list[Delivery]) -> None:
-        if len(deliveries) > 1 and self._bundler is not None:
-            try:
-                self._bundler.publish(deliveries)
-            except Exception as error:  # whichever it is of: alone, each tells for itself
-                logger.debug("A message for %d rows was refused, each goes alone: %s", len(deliveries), error)
+    def _publish_due(self, due: list[Delivery]) -> None:
+        if self._bundler is None:
+            for delivery in due:
+                self.publish(delivery)
+            return
+        alone: list[Delivery] = []
+        for bundle in self._bundler.bundle(due):
+            if len(bundle) == 1:
+                alone += bundle
             else:
-                for delivery in deliveries:
-                    self._store.events.published(delivery, again=False)
-                return
-        for delivery in deliveries:
+                self._publish_together(self._bundler, bundle)
+        if len(alone) > 1:
+            left = self._bundler.publish_each(alone)
+            unsent = {id(delivery) for delivery in left}
+            for delivery in alone:
+                if id(delivery) not in unsent:
+                    self._went(delivery)
+            alone = left
+        for delivery in alone:
             self.publish(delivery)
+
+    def _publish_together(self, bundler: Bundler, deliveries: list[Delivery]) -> None:
+        try:
+            bundler.publish(deliveries)
+        except Exception as error:  # whichever it is of: alone, each tells for itself
+            logger.debug("A message for %d rows was refused, each goes alone: %s", len(deliveries), error)
+            for delivery in deliveries:
+                self.publish(delivery)
+        else:
+            for delivery in deliveries:
+                self._went(delivery)
 
     def publish(self, delivery: Delivery) -> bool:
         """Publish now. When the broker refuses, give the row back to the table; it is tried again soon.
@@ -167,9 +189,12 @@ class Outbox(Loop):
             self._store.events.refused(delivery, error)
             self.give_back(delivery, max(delivery.due, self._clock.now() + _REFUSED_AGAIN_AFTER))
             return False
+        self._went(delivery)
+        return True
+
+    def _went(self, delivery: Delivery) -> None:
         self._odd.pop(delivery.id, None)
         self._store.events.published(delivery, again=delivery.deliveries > 0)
-        return True
 
     def _fail(self, delivery: Delivery, error: Unpublishable) -> None:
         self._store.events.refused(delivery, error)

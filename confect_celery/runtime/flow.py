@@ -22,11 +22,17 @@ _STUCK_SECONDS: Final = 3.0
 """After so long without any progress the first batch is not waited for: its queue may have no worker, and others do."""
 
 
+_SOME: Final = 50
+_COUNTED_SECONDS: Final = 1.0
+"""While most of so many of a batch are left, the whole of it is counted only so often: that takes a while itself."""
+
+
 @dataclass(slots=True)
 class _Sent:
     ids: Sequence[str]
     left: int
     moved_at: float
+    counted_at: float = float("-inf")
 
 
 class Flow:
@@ -53,6 +59,9 @@ class Flow:
         """Whether workers are so far behind that the backlog should wait. It asks the table, if much was sent."""
         while len(self._sent) >= self._window:
             first, now = self._sent[0], self._monotonic()
+            if not self._stuck and now - first.counted_at < _COUNTED_SECONDS and self._most_are_left(first.ids):
+                return True
+            first.counted_at = now
             left = self._left_of(first.ids)
             if left * 2 <= len(first.ids):
                 self._stuck = False
@@ -67,3 +76,7 @@ class Flow:
             if self._sent:
                 self._sent[0].moved_at = now  # it was not its turn before
         return False
+
+    def _most_are_left(self, ids: Sequence[str]) -> bool:
+        some = ids[:: max(len(ids) // _SOME, 1)]
+        return self._left_of(some) * 2 > len(some)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
 
 from confect_celery.errors import InvalidArguments, NotSchedulable
 from confect_celery.functions import codec
-from confect_celery.store import EncodedCall, Pending
+from confect_celery.store import Delivery, EncodedCall, Pending
 
 __all__ = [
     "ATTEMPT_HEADER",
+    "HIDDEN",
     "LOADED",
     "RUNS_AS",
+    "Call",
+    "call_in",
     "call_of",
     "decode",
     "encode_call",
@@ -34,6 +37,14 @@ ATTEMPT_HEADER: Final = "confect_attempt"
 
 RUNS_AS: Final = "confect_task"
 """The option that names the task which now runs in the row's name, after `replace()`."""
+
+
+HIDDEN: Final = "(hidden)"
+"""What Flower and the logs show of arguments that the shop does not want to see there."""
+
+
+_MARK: Final = '"__type__"'
+"""Only where this stands, Celery's serializer has more to say than JSON does."""
 
 
 LOADED: Final = "confect_loaded"
@@ -93,8 +104,32 @@ def task_name(name: str, options: Mapping[str, Any]) -> str:
 
 
 def decode(stored: Any) -> Any:
-    """What the row holds, as Celery's serializer would have brought it to the task."""
-    return loads(json.dumps(stored))
+    """What the row holds, as Celery's serializer would have brought it to the task; the caller's own."""
+    text = json.dumps(stored)
+    return loads(text) if _MARK in text else json.loads(text)
+
+
+class Call(NamedTuple):
+    """The call in a row: what runs, the options of its message, the arguments by position and by name."""
+
+    name: str
+    given: dict[str, Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def call_in(delivery: Delivery) -> Call:
+    """The call that a delivery stands for: a plain task's arguments decoded, a function's as the row has them.
+
+    Raises TypeError where they are no arguments.
+    """
+    plain = delivery.kind == "task"
+    given = decode(delivery.options) if plain and delivery.options else dict(delivery.options)
+    kwargs = decode(delivery.args) if plain else delivery.args
+    positional: list[Any] = given.pop("args", [])
+    if not isinstance(kwargs, dict) or not isinstance(positional, list):
+        raise TypeError("its arguments are no JSON object, or those by position no list")
+    return Call(task_name(delivery.name, given), given, positional, kwargs)
 
 
 def _as_json(name: str, value: Any) -> Any:

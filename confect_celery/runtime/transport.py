@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -14,13 +15,14 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 
 from confect_celery.errors import Unpublishable
 from confect_celery.runtime.confirms import Confirms
-from confect_celery.runtime.messages import ATTEMPT_HEADER, RUNS_AS, decode, task_name
+from confect_celery.runtime.messages import ATTEMPT_HEADER, HIDDEN, RUNS_AS, call_in
+from confect_celery.runtime.patterns import Message, Patterns
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery
 
 __all__ = ["CeleryTransport", "native_send", "own_options"]
 
-_HIDDEN: Final = "(hidden)"
+logger = logging.getLogger(__name__)
 
 _OURS: Final = ("countdown", "eta", RUNS_AS)
 """What a signature may say of its time, where the row knows better; and what is not for Celery."""
@@ -42,6 +44,7 @@ class CeleryTransport:
         self._app = app
         self._settings = settings
         self._confirms = Confirms(app)
+        self._patterns = Patterns(app, self._message, self._send, self._full_request, show_args=settings.show_args)
 
     def holding_is_free(self) -> bool:
         """Whether a worker can hold a message until its eta and still be given others."""
@@ -54,6 +57,9 @@ class CeleryTransport:
 
     def request(self, delivery: Delivery) -> dict[str, Any]:
         """What a worker would have as the request of the delivery's message, but for where it came from."""
+        return self._patterns.request(delivery)
+
+    def _full_request(self, delivery: Delivery) -> dict[str, Any]:
         name, message = self._message(delivery)
         args, kwargs = message["args"], message["kwargs"]
         built = self._app.amqp.as_task_v2(
@@ -76,25 +82,46 @@ class CeleryTransport:
 
         Raises Unpublishable where no message can be made of the row, now or ever.
         """
+        made = self._made(delivery) if self._patterns.hold() else None
+        if made is not None:
+            self._confirms.send(made)
+            return
         try:
             name, message = self._message(delivery)
         except Exception as error:
             raise Unpublishable(delivery.name, f"{type(error).__name__}: {error}") from error
-        send = native_send(self._app)
         with self._confirms.producer() as (producer, confirmed):
             try:
-                send(name, producer=producer, **{**confirmed, **message})
+                self._send(name, producer=producer, **{**confirmed, **message})
             except (EncodeError, SerializerNotInstalled) as error:
                 raise Unpublishable(delivery.name, f"{type(error).__name__}: {error}") from error
 
+    def publish_each(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Publish each in a message of its own, many in one round trip where the broker can do that.
+
+        Gives back those that it may not have: of them `publish` tells what there is against it. It may have one of
+        them all the same; of two messages of one attempt the second starts nothing.
+        """
+        if not self._patterns.hold():
+            return list(deliveries)
+        made = [(delivery, message) for delivery in deliveries if (message := self._made(delivery)) is not None]
+        has = self._confirms.send_many([message for _, message in made])
+        there = {id(delivery) for n, (delivery, _) in enumerate(made) if n in has}
+        return [delivery for delivery in deliveries if id(delivery) not in there]
+
+    def _made(self, delivery: Delivery) -> Message | None:
+        try:
+            return self._patterns.message(delivery)
+        except Exception as error:  # whoever publishes it in full hears of it again
+            logger.debug("%s is published in full: %s", delivery.name, error)
+            return None
+
+    def _send(self, *args: Any, **kwargs: Any) -> Any:
+        return native_send(self._app)(*args, **kwargs)
+
     def _message(self, delivery: Delivery) -> tuple[str, dict[str, Any]]:
         plain = delivery.kind == "task"
-        given = decode(dict(delivery.options)) if plain else dict(delivery.options)
-        kwargs = decode(delivery.args) if plain else delivery.args
-        positional: list[Any] = given.pop("args", [])
-        if not isinstance(kwargs, dict) or not isinstance(positional, list):
-            raise TypeError("its arguments are no JSON object, or those by position no list")
-        name = task_name(delivery.name, given)
+        name, given, positional, kwargs = call_in(delivery)
         task = self._app.tasks.get(name)
         shown = self._settings.show_args
         options = {name: value for name, value in {**own_options(task), **given}.items() if name not in _OURS}
@@ -114,8 +141,8 @@ class CeleryTransport:
                 ATTEMPT_HEADER: delivery.attempt,
                 "eta": delivery.due.to_utc().isoformat(),
             },
-            "argsrepr": given.get("argsrepr") or (repr(tuple(positional)) if shown else _HIDDEN),
-            "kwargsrepr": given.get("kwargsrepr") or (repr(kwargs) if shown else _HIDDEN),
+            "argsrepr": given.get("argsrepr") or (repr(tuple(positional)) if shown else HIDDEN),
+            "kwargsrepr": given.get("kwargsrepr") or (repr(kwargs) if shown else HIDDEN),
             # The row tells whose child it is; the process that happens to publish it is nobody's parent.
             "add_to_parent": False,
             # The process that publishes waits for no result: subscribing to it takes long when the backend is away.

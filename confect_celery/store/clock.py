@@ -36,7 +36,7 @@ class _Answer:
     unsure: float
 
     def now(self) -> DateTime:
-        return self.time + Duration.seconds(time.monotonic() - self.at)
+        return self.time + Duration.micros(int((time.monotonic() - self.at) * 1_000_000))
 
 
 class DatabaseClock:

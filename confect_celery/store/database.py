@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -128,6 +129,13 @@ def _session_rolled_back(session: Session, ended: SessionTransaction) -> None:
     session.info[_CALLBACKS] = [each for each in callbacks if ended not in each[1]]
 
 
+class _Kept(threading.local):
+    """What a thread keeps, and the process it is in: a fork copies the one without the right to the other."""
+
+    by: int | None = None
+    connection: sa.Connection | None = None
+
+
 class Database:
     """The database at `url`. Engines are made lazily, one a process: an inherited connection is never used after a
     fork, nor closed there, since closing it would disturb the parent's."""
@@ -149,6 +157,7 @@ class Database:
         self._use: Callable[[], AbstractContextManager[None]] = gate.inside if gate else nullcontext
         self._prepare: list[Callable[[sa.Connection], None]] = []
         self._heard: dict[int, Callable[[BaseException], None]] = {}
+        self._kept = _Kept()
 
     def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
         """Run `prepare` in a transaction of its own before anything else, once a process."""
@@ -214,8 +223,37 @@ class Database:
     @contextmanager
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
+        if self._kept.by == os.getpid():
+            yield from self._keeping()
+            return
         with self._use(), self.engine.connect() as connection:
             yield self._autocommitting(connection)
+
+    @contextmanager
+    def keeping_a_connection(self) -> Iterator[None]:
+        """For the length of the block, `autocommit` gives this thread the same connection again and again."""
+        if self.dialect.minds_forks or self._kept.by is not None:
+            yield
+            return
+        self._kept.by = os.getpid()
+        try:
+            yield
+        finally:
+            connection, self._kept.connection, self._kept.by = self._kept.connection, None, None
+            if connection is not None:
+                connection.close()
+
+    def _keeping(self) -> Iterator[sa.Connection]:
+        kept = self._kept
+        if kept.connection is None:
+            kept.connection = self._autocommitting(self.engine.connect())
+        try:
+            yield kept.connection
+        except BaseException:  # it may be broken; the pool will see
+            connection, kept.connection = kept.connection, None
+            if connection is not None:
+                connection.close()
+            raise
 
     def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
         try:

@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeDecorator
 
 from confect_celery.store.dialects.base import Dialect, lock_number
 from confect_celery.store.ids import first_id_at
+from confect_celery.store.prepared import Prepared
 from confect_celery.store.query.system import SystemTable
 from confect_celery.store.row import (
     TRANSITIONS,
@@ -74,12 +75,13 @@ class Statements:
     def __init__(self, table: sa.Table, dialect: Dialect) -> None:
         self.table = table
         self._dialect = dialect
+        self._ready: dict[sa.ClauseElement, Prepared] = {}
         self.system = SystemTable(table)
         c = self._c = table.c
         self._insert = sa.insert(table)
         one = c.id == sa.bindparam("row", type_=_AnyId())
         attempt = c.attempt == sa.bindparam("at_attempt", type_=_AnyAttempt())
-        picked = c.id.in_(sa.bindparam("rows", type_=_AnyId(), expanding=True))
+        picked = dialect.among(c.id, "rows", _AnyId())
         self._get = sa.select(table).where(one)
         self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
         self._pending.append(c.parent_id)
@@ -206,6 +208,18 @@ class Statements:
         self._renew = sa.update(table).where(picked, _is(c.state, StateKind.IN_PROGRESS)).values(next_at=then)
         self._finished = [c.state == _literal(kind) for kind in StateKind if kind.terminal]
 
+    def _prepared(self, statement: sa.ClauseElement) -> Prepared:
+        found = self._ready.get(statement)
+        if found is None:
+            found = self._ready[statement] = Prepared(statement)
+        return found
+
+    def _quickly(
+        self, connection: sa.Connection, statement: sa.ClauseElement, parameters: Mapping[str, Any]
+    ) -> sa.CursorResult[Any]:
+        # For what is executed for each row, where nobody minds which types the driver gives.
+        return self._prepared(statement).execute(connection, parameters)
+
     def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
         transition: Transition = TRANSITIONS[name]
         leaves = sa.or_(*(_is(self._c.state, kind) for kind in transition.leaves))
@@ -262,9 +276,9 @@ class Statements:
         statement = self._lock_relaxed if relaxed else self._lock
         parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
         row: Any = (
-            connection.execute(statement, parameters).one_or_none()
+            self._quickly(connection, statement, parameters).one_or_none()
             if savepoint is None
-            else self._dialect.in_savepoint(connection, savepoint, statement, parameters)
+            else self._dialect.in_savepoint(connection, savepoint, self._prepared(statement), parameters)
         )
         if row is None:
             return False
@@ -273,7 +287,7 @@ class Statements:
 
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
-        found = connection.execute(self._state, {"row": id}).scalar_one_or_none()
+        found = self._quickly(connection, self._state, {"row": id}).scalar_one_or_none()
         return None if found is None else StateKind(found)
 
     def live(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
@@ -326,13 +340,13 @@ class Statements:
             for row in rows
         ]
         if len(values) == 1:
-            connection.execute(self._insert, values[0])
+            self._quickly(connection, self._insert, values[0])
         else:
             self._dialect.insert_many(connection, self._insert, values)
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""
-        return _one(connection.execute(self._cancel, {"row": id, "now": now}))
+        return _one(self._quickly(connection, self._cancel, {"row": id, "now": now}))
 
     def reschedule(
         self, connection: sa.Connection, id: str, scheduled: DateTime, due: DateTime, delivered_until: DateTime | None
@@ -427,7 +441,7 @@ class Statements:
             message = "Its worker was lost, and the database failed since: it may have begun."
             failure = {"tag": "WorkerLost", "message": message}
             parameters = {"row": row.id, "at_attempt": row.attempt, "now": now, "failure": failure}
-            _one(connection.execute(self._fail_pending, parameters))
+            _one(self._quickly(connection, self._fail_pending, parameters))
             logger.error("The row %s is failed: %s", row.id, message)
         if doubtful:
             connection.execute(self._doubt, {"rows": doubtful, "then": now + HELD_FOR})
@@ -452,7 +466,7 @@ class Statements:
         """pending → pending, not handed over after all: the broker did not take the message. `delivered`: it did, but
         who had it cannot run it; the next one is for this row alone."""
         parameters = {"row": id, "at_attempt": attempt, "then": due, "delivered": int(delivered)}
-        return _one(connection.execute(self._take_back, parameters))
+        return _one(self._quickly(connection, self._take_back, parameters))
 
     # -- the gate
 
@@ -461,15 +475,15 @@ class Statements:
         nobody = {"row": "", "at_attempt": -1}
         never: dict[str, Any] = {"now": DateTime.from_epoch_millis(0), "then": DateTime.from_epoch_millis(0)}
         connection.execute(self._load_many, {"rows": [""]})
-        for locking in (self._load_locked, self._lock, self._lock_relaxed):
-            connection.execute(locking, {**nobody, "lock": 0})
+        connection.execute(self._load_locked, {**nobody, "lock": 0})
+        for locking in (self._lock, self._lock_relaxed):
+            self._quickly(connection, locking, {**nobody, "lock": 0})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
-            names = statement.compile().params
-            connection.execute(statement, {name: value for name, value in {**nobody, **never}.items() if name in names})
+            self._quickly(connection, statement, {**nobody, **never})
 
     def start(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
         """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
-        return _one(connection.execute(self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
+        return _one(self._quickly(connection, self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
 
     def succeed_and_start(
         self,
@@ -490,7 +504,9 @@ class Statements:
             return done, self.start(connection, id, attempt, lease_until)
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        counts: Any = connection.execute(self._succeed_and_start, parameters).one()  # pyright takes it for ten columns
+        counts: Any = self._quickly(
+            connection, self._succeed_and_start, parameters
+        ).one()  # pyright takes it for ten columns
         done, started = counts
         return done == 1, started == 1
 
@@ -513,7 +529,7 @@ class Statements:
         The commit waits for no disk: that the row may have begun is on it since it was held.
         """
         parameters = {"row": id, "at_attempt": attempt, "then": lease_until}
-        found: Any = connection.execute(self._begin_relaxed, parameters).one()
+        found: Any = self._quickly(connection, self._begin_relaxed, parameters).one()
         return int(found[0]) == 1
 
     def succeed_and_begin(
@@ -529,7 +545,7 @@ class Statements:
         """`succeed_running` of one row and `begin` of another, each by its own guard. The commit waits for no disk."""
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        found: Any = connection.execute(self._succeed_and_begin, parameters).one()
+        found: Any = self._quickly(connection, self._succeed_and_begin, parameters).one()
         return int(found[0]) == 1, int(found[1]) == 1
 
     def release(self, connection: sa.Connection, ids: Sequence[str], attempt: int, due: DateTime) -> int:
@@ -540,7 +556,7 @@ class Statements:
 
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """pending → success: a mutation's last statement, in its own transaction."""
-        return _one(connection.execute(self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
+        return _one(self._quickly(connection, self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
 
     def succeed_together(self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime) -> set[str]:
         """pending → success for each of these, which have one attempt: the last statement of a transaction that they
@@ -554,22 +570,22 @@ class Statements:
     ) -> bool:
         """pending → failed: a mutation that raised, or a row that cannot be run."""
         parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
-        return _one(connection.execute(self._fail_pending, parameters))
+        return _one(self._quickly(connection, self._fail_pending, parameters))
 
     def succeed_running(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
         """inProgress → success. False when it was canceled meanwhile: its result is ignored."""
-        return _one(connection.execute(self._succeed_running, {"row": id, "at_attempt": attempt, "now": now}))
+        return _one(self._quickly(connection, self._succeed_running, {"row": id, "at_attempt": attempt, "now": now}))
 
     def fail_running(
         self, connection: sa.Connection, id: str, attempt: int, now: DateTime, failure: Mapping[str, Any]
     ) -> bool:
         """inProgress → failed. False when it was canceled meanwhile."""
         parameters = {"row": id, "at_attempt": attempt, "now": now, "failure": dict(failure)}
-        return _one(connection.execute(self._fail_running, parameters))
+        return _one(self._quickly(connection, self._fail_running, parameters))
 
     def postpone(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> bool:
         """pending → pending at `until`, with a new attempt: the fault was the system's, not the function's."""
-        return _one(connection.execute(self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
+        return _one(self._quickly(connection, self._postpone, {"row": id, "at_attempt": attempt, "then": until}))
 
     def retry(
         self,
@@ -676,6 +692,8 @@ class _AnyId(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str:
         """The empty text, which is no row's id, in its place."""
+        if value is not None and value.isascii() and "\0" not in value:  # as ours are
+            return value
         if value is None or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
             return ""
         return value

@@ -17,7 +17,7 @@ from confect_celery.contrib.django.conf import alias_of, default_url
 from confect_celery.contrib.django.dialect import DjangoDialect
 from confect_celery.contrib.django.tables import tables_of
 from confect_celery.store import Database, OwnTransaction
-from confect_celery.store.database import _TRIES, _InDoubt
+from confect_celery.store.database import _TRIES, _InDoubt, _Kept
 from confect_celery.store.fork_gate import ForkGate
 
 __all__ = ["DjangoDatabase", "DjangoTransaction"]
@@ -62,6 +62,8 @@ class DjangoDatabase(Database):
         self.url = self.dialect.url
         self._engines: dict[int, sa.Engine] = {}
         self._prepare = []
+        self._heard = {}
+        self._kept = _Kept()
         self._use = ForkGate(self.dispose).inside if self.dialect.minds_forks else nullcontext
         # Held for good: after a fork the child must not finalize what its parent still uses.
         self._of_threads: list[BaseDatabaseWrapper] = []

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime, Duration
 
 __all__ = ["Dialect", "InsertMany", "bound_rows", "insert_many", "lock_number"]
@@ -91,6 +92,12 @@ class Dialect(ABC):
         """Let each statement on `connection` be its own transaction."""
         return connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def among(
+        self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Whether the column holds one of those in the list that the parameter is bound to."""
+        return column.in_(sa.bindparam(parameter, type_=type_, expanding=True))
+
     @property
     @abstractmethod
     def lock(self) -> sa.ColumnElement[bool]:
@@ -114,11 +121,11 @@ class Dialect(ABC):
         """For the rest of the transaction, have no statement take long, nor wait for a lock: it raises instead."""
 
     def in_savepoint(
-        self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> sa.Row[Any] | Sequence[Any] | None:
+        self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
         """Begin the savepoint `name`, and give back the one row of `statement`, if there is one."""
         connection.exec_driver_sql(f"SAVEPOINT {name}")
-        return connection.execute(statement, parameters).one_or_none()
+        return statement.execute(connection, parameters).one_or_none()
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
-from confect_celery.store.dialects.simple_query import SimpleQuery
+from confect_celery.store.dialects.simple_query import row_after
+from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime
 
 __all__ = ["PostgresqlDialect"]
@@ -43,13 +45,15 @@ class PostgresqlDialect(Dialect):
     shares = True
     holds = True
 
-    def __init__(self, url: sa.URL) -> None:
-        super().__init__(url)
-        self._queries: dict[sa.Select[Any], SimpleQuery] = {}
-
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
         return sa.create_engine(self.url)
+
+    def among(
+        self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
+    ) -> sa.ColumnElement[bool]:
+        """One array: the text is the same however many they are. A bound name each would cost several times as much."""
+        return column == sa.any_(sa.bindparam(parameter, type_=postgresql.ARRAY(type_)))
 
     @property
     def lock(self) -> sa.ColumnElement[bool]:
@@ -74,15 +78,12 @@ class PostgresqlDialect(Dialect):
         )
 
     def in_savepoint(
-        self, connection: sa.Connection, name: str, statement: sa.Select[Any], parameters: Mapping[str, Any]
-    ) -> sa.Row[Any] | Sequence[Any] | None:
+        self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
         """One round trip for both."""
         if not _is_psycopg(connection.connection.driver_connection):
             return super().in_savepoint(connection, name, statement, parameters)
-        query = self._queries.get(statement)
-        if query is None:
-            query = self._queries[statement] = SimpleQuery(statement, connection.dialect)
-        return query.after(connection, f"SAVEPOINT {name}", parameters)
+        return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
 
     def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
