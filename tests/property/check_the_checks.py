@@ -104,8 +104,8 @@ def _play(url: str, examples: int) -> tuple[str | None, str | None, int]:
 
     try:
         chance(min(examples, FEW_EXAMPLES))
-        drill(stage)
         holding.drill(stage)
+        drill(stage)
         if examples > FEW_EXAMPLES:
             chance(examples)
     except (Violation, AssertionError) as error:  # the package asserts that no transition by id changed two rows

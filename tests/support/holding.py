@@ -11,6 +11,7 @@ from celery import Celery, Task, signals
 from pydantic import BaseModel
 
 from confect_celery import Confect, DateTime, Duration, ScheduledFunction
+from confect_celery.runtime import CeleryTransport
 from confect_celery.runtime.batch_run import BatchRun
 from confect_celery.runtime.batches import BATCH_HEADER
 from confect_celery.runtime.messages import task_name
@@ -94,7 +95,7 @@ class Shop:
         names = [task_name(row.name, row.options) for row in self.rows([id for id, _ in entries])]
         header = [[id, attempt, name] for (id, attempt), name in zip(entries, names, strict=True)]
         request = SimpleNamespace(id="batch", hostname="here", delivery_info={}, **{BATCH_HEADER: header})
-        return BatchRun(self.confect, request, None).run()
+        return BatchRun(self.confect, request, None, CeleryTransport(self.confect.app, self.confect.settings)).run()
 
     def deliver(self, ids: Sequence[str], attempt: int = 0) -> int:
         return self.receive([(id, attempt) for id in ids])
