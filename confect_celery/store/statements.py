@@ -711,7 +711,8 @@ class _AnyAttempt(TypeDecorator[int]):
 
 
 def _counts(*changes: sa.CTE) -> sa.Select[Any]:
-    return sa.select(*(sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes))
+    counts = [sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes]
+    return sa.select(counts[0]).add_columns(*counts[1:])
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:
