@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from celery import states
 from celery.app import trace
+from celery.app.task import Context
 from celery.utils.saferepr import saferepr
 
 from confect_celery.runtime.announce import Announcer
@@ -82,8 +83,10 @@ class BatchRun:
             self._sharing.abandon(error)
             raise
         finally:
-            self._relay.flush()
-            self._relay.release()
+            try:
+                self._relay.flush()
+            finally:
+                self._relay.release()
         return self._next
 
     def _step(self) -> None:
@@ -177,6 +180,7 @@ class BatchRun:
         request = self._transport.request(_delivery(row))
         request.update(
             {
+                "headers": Context(request).headers,  # else Celery takes ours for the message's, and a retry sends them
                 LOADED: row,
                 CLAIMS: relay,
                 "hostname": batch.hostname,

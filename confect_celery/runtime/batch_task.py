@@ -63,6 +63,10 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, (WorkerLostError, Terminated, SystemExit, KeyboardInterrupt)):
             self._ended_at(lambda to, id, attempt, held: to.worker_lost(id, attempt, str(error), held=held))
+        elif BatchTask.reconciler is not None and (at := self.at) is not None:
+            # It could not reach the database, to give back what it held.
+            held = [(entry.id, entry.attempt + 1) for entry in self.entries[at.position + 1 :]]
+            BatchTask.reconciler.not_begun([], alone=False, held=held)
 
     def _ended_at(self, tell: Callable[[Reconciler, str, int, bool], None]) -> None:
         reconciler, entries, at = BatchTask.reconciler, self.entries, self.at

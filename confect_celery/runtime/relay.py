@@ -57,6 +57,7 @@ class Relay(Claims):
         self._started = 0.0
         self._held: dict[str, int] = {}
         self._afloat: list[_End] = []
+        self._troubles = store.database.troubles
 
     @property
     def waits(self) -> bool:
@@ -69,11 +70,19 @@ class Relay(Claims):
 
     def hold(self, rows: Sequence[Pending]) -> list[Pending]:
         """Hold these, of one attempt; gives back those that were pending still, as they are now."""
+        until: DateTime | None = None
 
         def hold(transaction: OwnTransaction) -> set[str]:
-            return self._store.rows.hold(transaction.connection, rows, self._clock.now() + HELD_FOR)
+            nonlocal until
+            if until is not None:  # its answer may have been lost
+                done = self._store.rows.held(transaction.connection, rows, until)
+                if done:
+                    return done
+            until = self._clock.now() + HELD_FOR
+            return self._store.rows.hold(transaction.connection, rows, until)
 
-        found = self._store.database.retrying(hold, single=True, tries=TRIES)
+        waiting = self._waiting.row if self._waiting else None
+        found: set[str] = self._store.database.retrying(self._again(hold, waiting), single=True, tries=TRIES)
         held = [replace(row, attempt=row.attempt + 1) for row in rows if row.id in found]
         self._held |= {row.id: row.attempt for row in held}
         self._afloat.clear()
@@ -95,8 +104,9 @@ class Relay(Claims):
 
     def start(self, row: Pending) -> bool:
         """As alone, and the end that waited."""
-        ended, held = self._waiting, self._held.pop(row.id, None) is not None
+        ended, held = self._waiting, row.id in self._held
         started: bool = self._begin(ended, row) if held else self._start(ended, row)
+        self._held.pop(row.id, None)  # only now: what could not be claimed is given back
         self._waiting, self._started = None, time.monotonic()
         return started
 
@@ -142,19 +152,19 @@ class Relay(Claims):
         return started
 
     def _again(self, work: Callable[[OwnTransaction], Any], ended: Pending | None) -> Callable[[OwnTransaction], Any]:
-        """The work that ends `ended`; after a database error, what it may have forgotten is made true before."""
-        tries = 0
+        """The work that ends `ended`; what the database may have forgotten is made true before, where anybody in this
+        process has had trouble with it."""
 
         def done(transaction: OwnTransaction) -> Any:
-            nonlocal tries
-            tries += 1
-            if tries > 1:
-                rows, connection = self._store.rows, transaction.connection
+            database = self._store.database
+            if self._troubles != database.troubles:
+                troubles, rows, connection = database.troubles, self._store.rows, transaction.connection
                 for end in self._afloat:
-                    rows.start(connection, end.row.id, end.row.attempt, self._lease())
+                    rows.begin(connection, end.row.id, end.row.attempt, self._lease())
                     rows.succeed_running(connection, end.row.id, end.row.attempt + 1, end.now)
                 if ended is not None:  # its begin is no older
-                    rows.start(connection, ended.id, ended.attempt, self._lease())
+                    rows.begin(connection, ended.id, ended.attempt, self._lease())
+                self._troubles = troubles
             return work(transaction)
 
         return done

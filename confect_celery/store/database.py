@@ -146,6 +146,9 @@ class Database:
     events = Events()
     """Who is told of transient errors."""
 
+    troubles = 0
+    """How often this process has met a transient error, or lost a connection, so far."""
+
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
         self.dialect: Dialect = dialect_for(self.url)
@@ -206,6 +209,7 @@ class Database:
             del self._heard[id(connection)]
 
     def _on_error(self, context: sa.ExceptionContext) -> None:
+        self.troubles += context.is_disconnect
         hear = self._heard.get(id(context.connection))
         if hear is not None:
             hear(context.sqlalchemy_exception or context.original_exception)
@@ -317,6 +321,7 @@ class Database:
                 if not left or not self.dialect.is_transient(error):
                     raise
                 logger.warning("Transient database error, trying again (%d left): %s", left, error)
+                self.troubles += 1
                 self.events.database_retry(error)
             time.sleep(backoff * random.uniform(0.5, 1.5))
             backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)

@@ -69,6 +69,7 @@ TRANSITIONS: Final[Mapping[str, Transition]] = {
     "retry": Transition((_I,), _P),
     "hand_over": Transition((_P,), _P),
     "hold": Transition((_P,), _P),
+    "doubt": Transition((_P,), _P),
     "release": Transition((_P,), _P),
     "reschedule": Transition((_P,), _P),
     "postpone": Transition((_P,), _P),

@@ -42,6 +42,9 @@ _DOUBLINGS: Final = 6
 HELD: Final = -1
 """The `deliveries` of a row that a child of a worker holds for itself, with others, and has not begun."""
 
+IN_DOUBT: Final = -2
+"""The same, where the database has failed since: what began may be forgotten. Who holds it has HELD_FOR to tell."""
+
 HELD_FOR: Final = Duration.seconds(10)
 """How long it may hold a row."""
 
@@ -135,13 +138,17 @@ class Statements:
         )
         self._start = self._transition("start", sa.and_(one, attempt), {"next_at": then, "attempt": c.attempt + 1})
 
-        unbegun = sa.and_(picked, attempt, c.deliveries == HELD)
+        held = c.deliveries < 0
+        unbegun = sa.and_(picked, attempt, held)
         self._hold = self._transition(
             "hold", sa.and_(picked, attempt), {"next_at": then, "attempt": c.attempt + 1, "deliveries": HELD}
         ).returning(c.id)
+        self._doubt = self._transition("doubt", sa.and_(picked, held), {"next_at": then, "deliveries": IN_DOUBT})
+        self._held_until = sa.select(c.id).where(unbegun, _is(c.state, StateKind.PENDING), c.next_at == then)
         self._release = self._transition("release", unbegun, {"next_at": then, "deliveries": 0})
         begun = {"next_at": then, "attempt": c.attempt + 1, "deliveries": 1}
-        self._begin = self._transition("start", sa.and_(one, attempt), begun)
+        # Once it was handed over to others, a begin that the database may forget could be followed by another.
+        begin = self._transition("start", sa.and_(one, attempt, held), begun)
 
         ended = sa.and_(
             c.id == sa.bindparam("ended_row", type_=_AnyId()),
@@ -149,8 +156,8 @@ class Statements:
         )
         succeeded = self._transition("succeed_running", ended, done).returning(c.id).cte("ended")
         self._succeed_and_start = _counts(succeeded, self._start.returning(c.id).cte("started"))
-        self._succeed_and_begin = _counts(succeeded, self._begin.returning(c.id).cte("started"))
-        self._begin_relaxed = _counts(self._begin.returning(c.id).cte("started"))
+        self._succeed_and_begin = _counts(succeeded, begin.returning(c.id).cte("started"))
+        self._begin_relaxed = _counts(begin.returning(c.id).cte("started"))
         if dialect.relaxed is not None:
             self._succeed_and_begin = self._succeed_and_begin.add_columns(dialect.relaxed)
             self._begin_relaxed = self._begin_relaxed.add_columns(dialect.relaxed)
@@ -402,7 +409,7 @@ class Statements:
         except ValueError:  # one of them cannot be read: the others must not wait for it
             ids = connection.scalars(pick.with_only_columns(self._c.id), bounds).all()
             rows = [row for id in ids if (row := self._readable(connection, id, now)) is not None]
-        if any(row.deliveries == HELD for row in rows):
+        if any(row.deliveries < 0 for row in rows):
             rows = self._sort_out_held(connection, rows, now)
         if not rows:
             return []
@@ -415,20 +422,29 @@ class Statements:
     def _sort_out_held(self, connection: sa.Connection, rows: Sequence[Any], now: DateTime) -> Sequence[Any]:
         """Of rows that were held too long: those that have not begun, as far as the table tells, may be taken.
 
-        A begin is committed, but not flushed: a database that has failed since may have forgotten it. Then the row
+        A begin is committed, but not flushed: a database that has failed since may have forgotten it. Who holds the row
+        may only have waited for the database, and has some time more to begin it, or to give it back. Then the row
         fails, for it may have begun.
         """
         since = self._dialect.kept_all_since(connection)
         safe: list[Any] = []
+        doubtful: list[str] = []
         for row in rows:
-            if row.deliveries != HELD or (since is not None and row.next_at - HELD_FOR > since + _SURE):
+            if row.deliveries >= 0:
                 safe.append(row)
+                continue
+            if row.deliveries == HELD:
+                kept = since is not None and row.next_at - HELD_FOR > since + _SURE
+                safe += [row] * kept
+                doubtful += [row.id] * (not kept)
                 continue
             message = "Its worker was lost, and the database failed since: it may have begun."
             failure = {"tag": "WorkerLost", "message": message}
             parameters = {"row": row.id, "at_attempt": row.attempt, "now": now, "failure": failure}
             _one(self._quickly(connection, self._fail_pending, parameters))
             logger.error("The row %s is failed: %s", row.id, message)
+        if doubtful:
+            connection.execute(self._doubt, {"rows": doubtful, "then": now + HELD_FOR})
         return safe
 
     def _readable(self, connection: sa.Connection, id: str, now: DateTime) -> Any:
@@ -503,9 +519,17 @@ class Statements:
         parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "then": until}
         return set(connection.scalars(self._hold, parameters))
 
+    def held(self, connection: sa.Connection, rows: Sequence[Pending], until: DateTime) -> set[str]:
+        """Which of these a `hold` with the same arguments has held: for who never got its answer."""
+        (attempt,) = {row.attempt for row in rows}
+        parameters = {"rows": [row.id for row in rows], "at_attempt": attempt + 1, "then": until}
+        return set(connection.scalars(self._held_until, parameters))
+
     def begin(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
-        """pending → inProgress of a row that is held at this attempt. The commit waits for no disk: that the row may
-        have begun is on it since it was held."""
+        """pending → inProgress of a row that is held at this attempt, and was not handed over since.
+
+        The commit waits for no disk: that the row may have begun is on it since it was held.
+        """
         parameters = {"row": id, "at_attempt": attempt, "then": lease_until}
         found: Any = self._quickly(connection, self._begin_relaxed, parameters).one()
         return int(found[0]) == 1
@@ -689,7 +713,8 @@ class _AnyAttempt(TypeDecorator[int]):
 
 
 def _counts(*changes: sa.CTE) -> sa.Select[Any]:
-    return sa.select(*(sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes))
+    counts = [sa.select(sa.func.count()).select_from(each).scalar_subquery() for each in changes]
+    return sa.select(counts[0]).add_columns(*counts[1:])
 
 
 def _literal(kind: StateKind) -> sa.ColumnElement[str]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from confect_celery import Confect, DatabaseWriter, ScheduledFunctionId
 from confect_celery.runtime import brevity, sharing
-from tests.faults import crash
+from tests.faults import crash, held_seams
 
 metadata = sa.MetaData()
 effects = sa.Table(
@@ -123,3 +123,4 @@ FUNCTIONS = {"mutation": mutation, "action": action, "plain": plain, "retrying":
 
 if "TEST_CRASH" in os.environ:
     crash.arm(Path(os.environ["TEST_CRASH"]))
+    held_seams.arm(Path(os.environ["TEST_CRASH"]))

@@ -82,6 +82,7 @@ def _play(url: str, examples: int) -> tuple[str | None, str | None, int]:
     from hypothesis import HealthCheck, Phase, seed, settings
     from hypothesis.stateful import get_state_machine_test
 
+    from tests.property import holding
     from tests.property.actors import Play
     from tests.property.incidents import drill
     from tests.property.machine import Guarantees
@@ -103,6 +104,7 @@ def _play(url: str, examples: int) -> tuple[str | None, str | None, int]:
 
     try:
         chance(min(examples, FEW_EXAMPLES))
+        holding.drill(stage)
         drill(stage)
         if examples > FEW_EXAMPLES:
             chance(examples)

@@ -333,9 +333,7 @@ DECISIONS: Final[Sequence[Mutant]] = (
     ),
     # -- a batch
     Mutant("batch: its last end is not recorded", (answers("runtime.relay:Relay.flush", None),)),
-    Mutant(
-        "batch: a claim does not record the end that waits", (call("runtime.relay:Relay.start", _forgets_the_end),)
-    ),
+    Mutant("batch: a claim does not record the end that waits", (call("runtime.relay:Relay.start", _forgets_the_end),)),
     Mutant("batch: a claim's answer is not heard", (unheard("runtime.relay:Relay.start"),)),
     # -- a shared transaction
     Mutant("shared: what the lock says of a row is not heard", (call(f"{STATEMENTS}.lock", _entered_anyway),)),
@@ -461,4 +459,71 @@ DECISIONS: Final[Sequence[Mutant]] = (
     ),
 )
 
-MUTANTS: Final[Sequence[Mutant]] = (*STATEMENT_MUTANTS, *DECISIONS)
+# -- rows that are held (`holding.py` plays them)
+
+ONLY_THERE: Final = "postgresql"
+"""No other database holds rows."""
+
+
+def _no_less_than_asked(original: Any, reconciler: Any, id: str, attempt: int, message: str, **_: Any) -> None:
+    original(reconciler, id, attempt, message)
+
+
+HOLDING: Final[Sequence[Mutant]] = (
+    any_("state", "_hold", database=ONLY_THERE),
+    any_("attempt", "_hold", database=ONLY_THERE),
+    any_("state", "_doubt", database=ONLY_THERE, equivalent=LOCKED),
+    any_("deliveries", "_doubt", database=ONLY_THERE, equivalent=LOCKED),
+    any_("state", "_release", database=ONLY_THERE),
+    any_(
+        "attempt",
+        "_release",
+        database=ONLY_THERE,
+        equivalent="what another holds by now is then held by nobody: it goes out to others, and begins with them",
+    ),
+    any_(
+        "deliveries",
+        "_release",
+        database=ONLY_THERE,
+        equivalent="at that attempt what is not held was handed over: it goes out once more, and one message starts it",
+    ),
+    any_("started.state", "_begin_relaxed", database=ONLY_THERE),
+    any_("started.attempt", "_begin_relaxed", database=ONLY_THERE),
+    any_("started.deliveries", "_begin_relaxed", database=ONLY_THERE),
+    any_("started.state", "_succeed_and_begin", database=ONLY_THERE),
+    any_("started.attempt", "_succeed_and_begin", database=ONLY_THERE),
+    any_("started.deliveries", "_succeed_and_begin", database=ONLY_THERE),
+    any_("ended.state", "_succeed_and_begin", database=ONLY_THERE),
+    any_(
+        "ended.attempt",
+        "_succeed_and_begin",
+        database=ONLY_THERE,
+        equivalent="what may start anew while it runs (acks_late) goes in no batch",
+    ),
+    Mutant(
+        "held: handed over whatever was forgotten",
+        (call(f"{STATEMENTS}._sort_out_held", lambda _, rows, connection, picked, now: picked),),
+        ONLY_THERE,
+    ),
+    Mutant("held: a doubt is forgotten", (constant("store.statements:IN_DOUBT", -1),), ONLY_THERE),
+    Mutant(
+        "held: what was forgotten is not made true",
+        (call("runtime.relay:Relay._again", lambda _, relay, work, ended: work),),
+        ONLY_THERE,
+    ),
+    Mutant(
+        "held: what a child was at may begin again",
+        (call("runtime.reconciler:Reconciler.worker_lost", _no_less_than_asked),),
+        ONLY_THERE,
+    ),
+    Mutant(
+        "held: a begin's answer is not heard",
+        (
+            call(f"{STATEMENTS}.begin", lambda original, *args: original(*args) or True),
+            call(f"{STATEMENTS}.succeed_and_begin", lambda original, *args: (original(*args)[0], True)),
+        ),
+        ONLY_THERE,
+    ),
+)
+
+MUTANTS: Final[Sequence[Mutant]] = (*STATEMENT_MUTANTS, *DECISIONS, *HOLDING)

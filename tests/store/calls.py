@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from confect_celery.store import EncodedCall, NewRow, StateKind, Statistics, Store, new_id
+from confect_celery.store import EncodedCall, NewRow, Pending, StateKind, Statistics, Store, new_id
 from confect_celery.store.ids import first_id_at
 from confect_celery.timing import DateTime, Duration
 from tests.store.tall import Stage, fill, id_of, stages
@@ -133,6 +133,58 @@ def _nothing_due(tall: Tall, connection: sa.Connection) -> Any:
     return tall.store.rows.oldest_due(connection, now=long_ago, ahead=long_ago + Duration.seconds(2))
 
 
+def _pending(tall: Tall, connection: sa.Connection, count: int) -> list[Pending]:
+    return list(tall.store.rows.load_many(connection, tall.ids("due", count)).values())
+
+
+def _held(tall: Tall, connection: sa.Connection, count: int) -> list[Pending]:
+    rows, until = _pending(tall, connection, count), tall.now - Duration.days(40)
+    assert len(tall.store.rows.hold(connection, rows, until)) == count
+    return rows
+
+
+def _holding(name: str, rows: int, run: Callable[[Tall, sa.Connection], Any], found: Callable[[Any], bool]) -> Call:
+    """What only a database is asked that can have a commit do without the disk."""
+    return Call(name, rows, run, found, lambda tall: tall.store.database.dialect.holds)
+
+
+def _begin(tall: Tall, connection: sa.Connection) -> bool:
+    (row,) = _held(tall, connection, 1)
+    return tall.store.rows.begin(connection, row.id, 1, tall.now + Duration.seconds(30))
+
+
+def _succeed_and_begin(tall: Tall, connection: sa.Connection) -> tuple[bool, bool]:
+    (row,) = _held(tall, connection, 1)
+    lease = tall.now + Duration.seconds(30)
+    return tall.store.rows.succeed_and_begin(connection, tall.id("running"), 1, tall.now, row.id, 1, lease)
+
+
+def _held_until(tall: Tall, connection: sa.Connection) -> set[str]:
+    return tall.store.rows.held(connection, _held(tall, connection, 16), tall.now - Duration.days(40))
+
+
+def _release(tall: Tall, connection: sa.Connection) -> int:
+    ids = [row.id for row in _held(tall, connection, 16)]
+    return tall.store.rows.release(connection, ids, 1, tall.now)
+
+
+def _sort_out(tall: Tall, connection: sa.Connection) -> list[Any]:
+    """Nobody can tell of them, and each is in doubt at first, and failed then."""
+    _held(tall, connection, 16)
+    found = [_claim_batch(tall, connection, 16)]
+    connection.execute(
+        sa.update(tall.store.table)
+        .where(tall.store.table.c.id.in_(tall.ids("due", 16)))
+        .values(next_at=tall.now - Duration.days(40))
+    )
+    return [*found, _claim_batch(tall, connection, 16)]
+
+
+def _claim_batch(tall: Tall, connection: sa.Connection, batch: int) -> list[Any]:
+    ahead, redelivery = tall.now + Duration.seconds(2), Duration.seconds(30)
+    return tall.store.rows.claim_due(connection, now=tall.now, ahead=ahead, redelivery=redelivery, batch=batch)
+
+
 def calls() -> list[Call]:
     """All of them; `tests.store.test_plans` holds that no method is missing."""
     minute, call = Duration.minutes(1), EncodedCall("internal/shop/f", "task", {}, {})
@@ -195,6 +247,13 @@ def calls() -> list[Call]:
         _one("fail_running", "running", Duration.zero, FAILURE, attempt=1),
         _one("postpone", "due", minute, attempt=0),
         _one("retry", "running", call, minute, None, attempt=1),
+        # what a batch holds
+        _holding("hold", 32, lambda tall, c: _held(tall, c, 16), lambda found: len(found) == 16),
+        _holding("held", 48, _held_until, lambda found: len(found) == 16),
+        _holding("begin", 2, _begin, bool),
+        _holding("succeed_and_begin", 3, _succeed_and_begin, lambda found: found == (True, True)),
+        _holding("release", 48, _release, lambda found: found == 16),
+        _holding("claim_due of what was held too long", 5 * 16 + 48, _sort_out, lambda found: found == [[], []]),
         # the reconciler
         _one("lose", "due", minute, attempt=0),
         _one("requeue", "running", minute, attempt=1),

@@ -15,6 +15,7 @@ from confect_celery.contrib.django.dialects import DRIVERS
 from confect_celery.contrib.django.lending import lender
 from confect_celery.errors import InvalidSettings
 from confect_celery.store.dialects import Dialect, dialect_for
+from confect_celery.timing import DateTime
 
 __all__ = ["DjangoDialect"]
 
@@ -52,6 +53,10 @@ class DjangoDialect(Dialect):
     def relaxed(self) -> sa.ColumnElement[object] | None:
         """As on this database without Django."""
         return self._inner.relaxed
+
+    def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
+        """As on this database without Django."""
+        return self._inner.kept_all_since(connection)
 
     def note_lock(self, connection: sa.Connection) -> None:
         """As on this database without Django."""

@@ -27,7 +27,10 @@ _TRANSIENT_STATES: Final = (
 )
 
 
-_RECOVERED: Final = "SELECT stats_reset, pg_last_xact_replay_timestamp() FROM pg_stat_bgwriter"
+_RECOVERED: Final = """
+SELECT CAST(extract(epoch FROM greatest(stats_reset, pg_last_xact_replay_timestamp())) * 1000 AS bigint)
+FROM pg_stat_bgwriter WHERE stats_reset IS NOT NULL
+"""
 
 _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
@@ -69,8 +72,8 @@ class PostgresqlDialect(Dialect):
     def kept_all_since(self, connection: sa.Connection) -> DateTime | None:
         """Since it last recovered from a crash of its own or of one of its processes, which resets its statistics; on a
         promoted standby, since the last commit that it replayed."""
-        reset, replayed = connection.exec_driver_sql(_RECOVERED).one()
-        return None if reset is None else DateTime.of(max(reset, replayed or reset))
+        millis: int | None = connection.exec_driver_sql(_RECOVERED).scalar()
+        return None if millis is None else DateTime.from_epoch_millis(millis)
 
     def bound_waits(self, connection: sa.Connection) -> None:
         """A wait for a lock, or a statement, that takes longer is an OperationalError; an idle connection is lost."""

@@ -27,7 +27,7 @@ def row_after(
 
     text, values = statement.bound(connection.dialect, parameters)
     raw: Any = connection.connection.driver_connection
-    cursor = psycopg.ClientCursor(raw)
+    cursor: Any = psycopg.ClientCursor(raw)
     try:
         cursor.execute(f"{first}; {text}", values)
         while cursor.nextset():
