@@ -364,20 +364,20 @@ class Scheduler:
 
     def _rows(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]], now: DateTime) -> list[NewRow]:
         # What jobs share is worked out once: the time, and all of the function but its arguments.
-        aims: dict[int, tuple[DateTime, DateTime]] = {}
+        aims: dict[int, tuple[DateTime, DateTime, bool]] = {}
         traces: dict[tuple[int, bool], Mapping[str, Any]] = {}
         callees: dict[int, Callable[[Any], EncodedCall]] = {}
         rows = []
         for when, function, args in jobs:
             aim = aims.get(id(when))
             if aim is None:
-                aim = aims[id(when)] = self._aim(when, now)
+                scheduled, due = self._aim(when, now)
+                aim = aims[id(when)] = scheduled, due, not self._is_near(due, now)
             callee = callees.get(id(function))
             if callee is None:
                 callee = callees[id(function)] = self._callee(function)
             call = callee(args)
-            scheduled, due = aim
-            later = not self._is_near(due, now)
+            scheduled, due, later = aim
             options = traces.get((id(function), later))
             if options is None:
                 options = traced(call.options, later=later)

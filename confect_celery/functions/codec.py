@@ -19,6 +19,7 @@ __all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode"]
 MAX_ARGS_BYTES: Final = 2**20
 """The most bytes that arguments may take as JSON in UTF-8."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE: Final = "not JSON: a text holds half a surrogate pair, which UTF-8 cannot tell"
 _FIELD: Final = re.compile(r"\[field_name='(\w+)', input_value=")
@@ -100,15 +101,15 @@ def check_json(name: str, value: object) -> dict[str, Any]:
 
 def _to_json(name: str, value: object) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        size = len(text.encode())
+        text = _ENCODER.encode(value)
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise _invalid(name, _SURROGATE) from None
     except (TypeError, RecursionError) as error:
         raise _invalid(name, f"not JSON: {error}") from None
     except ValueError:
         raise _invalid(name, "not JSON: it is circular, or a number is NaN, infinite or too long") from None
-    if _NUL.search(text):
+    if "\\u0000" in text and _NUL.search(text):
         raise _invalid(name, "a text holds the character NUL, which no database keeps")
     if size > MAX_ARGS_BYTES:
         raise ArgumentsTooLarge(name, size, MAX_ARGS_BYTES)

@@ -86,7 +86,7 @@ class DatabaseClock:
             theirs: dt.datetime = connection.execute(sa.select(expression)).scalar_one()  # type: ignore[assignment]
             half = (time.monotonic() - before) / 2
             aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
-            answer = _Answer(DateTime.of(aware), before + half, half)
+            answer = _Answer(DateTime.of(aware.astimezone(dt.UTC)), before + half, half)
             if best is None or answer.unsure < best.unsure:
                 best = answer
             if best.unsure <= _PRECISE_SECONDS:

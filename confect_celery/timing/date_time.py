@@ -106,6 +106,8 @@ class DateTime(Micros):
             return value
         if not isinstance(value, dt.datetime):
             raise InvalidTime(value, "a time is a DateTime or an aware datetime")
+        if value.tzinfo is dt.UTC:
+            return cls._make((value - _EPOCH) // _MICRO, "UTC")
         if value.utcoffset() is None:
             raise NaiveDateTime(value)
         key = value.tzinfo.key if isinstance(value.tzinfo, zoneinfo.ZoneInfo) else None
