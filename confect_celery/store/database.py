@@ -129,6 +129,16 @@ def _session_rolled_back(session: Session, ended: SessionTransaction) -> None:
     session.info[_CALLBACKS] = [each for each in callbacks if ended not in each[1]]
 
 
+class Listener(Protocol):
+    """Hears what is executed on a connection."""
+
+    def executes(self, statement: str) -> None:
+        """This text is about to be executed."""
+
+    def failed(self, error: BaseException) -> None:
+        """A statement raised this."""
+
+
 class _Kept(threading.local):
     """What a thread keeps, and the process it is in: a fork copies the one without the right to the other."""
 
@@ -156,7 +166,7 @@ class Database:
         gate = ForkGate(self.dispose) if self.dialect.minds_forks else None
         self._use: Callable[[], AbstractContextManager[None]] = gate.inside if gate else nullcontext
         self._prepare: list[Callable[[sa.Connection], None]] = []
-        self._heard: dict[int, Callable[[BaseException], None]] = {}
+        self._heard: dict[int, Listener] = {}
         self._kept = _Kept()
 
     def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
@@ -171,6 +181,7 @@ class Database:
         if engine is None:
             engine = self.dialect.create_engine()
             event.listen(engine, "handle_error", self._on_error)
+            event.listen(engine, "before_cursor_execute", self._on_statement)
             if self._prepare:
                 with engine.connect() as connection, self.dialect.begin_write(connection):
                     for prepare in self._prepare:
@@ -200,9 +211,9 @@ class Database:
         transaction.committed()
 
     @contextmanager
-    def hearing_errors_on(self, connection: sa.Connection, hear: Callable[[BaseException], None]) -> Iterator[None]:
-        """For the length of the block, `hear` is told of each error of a statement on this connection."""
-        self._heard[id(connection)] = hear
+    def listening_to(self, connection: sa.Connection, listener: Listener) -> Iterator[None]:
+        """For the length of the block, `listener` is told of each statement on this connection, and of its error."""
+        self._heard[id(connection)] = listener
         try:
             yield
         finally:
@@ -210,9 +221,14 @@ class Database:
 
     def _on_error(self, context: sa.ExceptionContext) -> None:
         self.troubles += context.is_disconnect
-        hear = self._heard.get(id(context.connection))
-        if hear is not None:
-            hear(context.sqlalchemy_exception or context.original_exception)
+        listener = self._heard.get(id(context.connection))
+        if listener is not None:
+            listener.failed(context.sqlalchemy_exception or context.original_exception)
+
+    def _on_statement(self, connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        listener = self._heard.get(id(connection))
+        if listener is not None:
+            listener.executes(statement)
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:

@@ -7,9 +7,10 @@ a moment is broken off, to be done in a transaction of its own.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Part", "SharedTransaction"]
 
 logger = logging.getLogger(__name__)
+
+_READS: Final = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
 
 
 class Part(OwnTransaction):
@@ -49,6 +52,7 @@ class SharedTransaction:
         self._relaxed = relaxed
         self._entered = 0
         self._troubled = False
+        self._running: Part | None = None
         self._stack = ExitStack()
         self._connection: sa.Connection | None = None
         self.parts: list[Part] = []
@@ -70,6 +74,7 @@ class SharedTransaction:
             )
             if locked:
                 self.parts.append(part)
+                self._running = part
                 return part
         return None
 
@@ -77,9 +82,11 @@ class SharedTransaction:
         """After the part's mutation has run, and raised `error` or not: whether that is its own doing.
 
         Where a statement of it met a timeout, a deadlock or a lost connection, even if it swallowed that, it is not.
-        Such a part is undone, and so is one that raised.
+        Nor where it looked at scheduled functions after others had run here, for their rows do not say so yet. Such a
+        part is undone, and so is one that raised.
         """
-        # What raises it without a word to `_hear` is the driver itself, in a COPY.
+        self._running = None
+        # What raises it without a word to `failed` is the driver itself, in a COPY.
         troubled, self._troubled = self._troubled or isinstance(error, OperationalError), False
         with self._rolling_back():
             if not self._database.dialect.is_open(part.connection):
@@ -111,13 +118,19 @@ class SharedTransaction:
 
     def _begin(self) -> sa.Connection:
         connection = self._stack.enter_context(self._database.transaction()).connection
-        self._stack.enter_context(self._database.hearing_errors_on(connection, self._hear))
+        self._stack.enter_context(self._database.listening_to(connection, self))
         self._database.dialect.bound_waits(connection)
         self._connection = connection
         return connection
 
-    def _hear(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """A statement on its connection raised this."""
         self._troubled = self._troubled or isinstance(error, OperationalError)
+
+    def executes(self, statement: str) -> None:
+        """A statement is about to be executed on its connection."""
+        if self._running is not None and self._running.before and self._rows.table.name in statement:
+            self._troubled = self._troubled or _READS.match(statement) is not None
 
     def _undo(self, part: Part) -> None:
         part.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {part.savepoint_name}")

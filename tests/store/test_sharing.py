@@ -507,6 +507,28 @@ def test_the_first_one_is_canceled_before_its_turn(shop: Shop) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("how", ["get", "query"])
+def test_who_looks_at_rows_sees_those_that_have_run_as_ended(shop: Shop, how: str) -> None:
+    """Whoever finds that all others have ended goes on: it must not happen that nobody does."""
+    labels = ["a", "b", "c"]
+
+    def am_last(given: Given) -> str:
+        if how == "get":
+            rows = [given.scheduler.get(shop.ids[label]) for label in labels]
+            left = [row for row in rows if row is not None and row.state.kind.value == "pending"]
+        else:
+            table = given.db.table("_scheduled_functions")
+            left = list(table.filter(lambda q: q.eq(q.field("state.kind"), "pending")).collect())
+        return "last" if len(left) == 1 else f"{len(left)} left"
+
+    shop.does |= dict.fromkeys(labels, am_last)
+    shop.run(*labels)
+    results = [shop.confect.app.AsyncResult(shop.ids[label]).result for label in labels]
+    assert results == ["3 left", "2 left", "last"]
+    assert shop.marks() == labels and set(shop.states().values()) == {"success"}
+
+
+@BOTH
 def test_one_cancels_another_of_the_same_transaction(shop: Shop) -> None:
     said: list[tuple[str, bool]] = []
     shop.does["b"] = lambda given: [said.append((x, given.scheduler.cancel(shop.ids[x]))) for x in ("a", "c")]
