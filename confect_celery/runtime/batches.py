@@ -27,9 +27,6 @@ BATCH_HEADER: Final = "confect_batch"
 LONGEST_SECONDS: Final = 0.5
 """A child that has worked on a batch for so long hands on what it has not begun."""
 
-_SPREAD: Final = 4
-"""A burst is spread over at least so many messages, for more than one child may be free."""
-
 _MOST_ENTRIES: Final = 10_000
 _LONGEST_ID: Final = 36
 _MOST_ATTEMPTS: Final = 2**31
@@ -85,8 +82,9 @@ class BatchTransport:
         self._transport = transport
         self._ways: dict[Hashable, _Way | None] = {}
 
-    def bundle(self, deliveries: Iterable[Delivery]) -> list[list[Delivery]]:
-        """The same deliveries as they should go out: those that are alone in their list in a message of their own."""
+    def bundle(self, deliveries: Iterable[Delivery], spread: int) -> list[list[Delivery]]:
+        """The same deliveries as they should go out, those that go the same way in `spread` messages at least; those
+        that are alone in their list in a message of their own."""
         if self._settings.batch < 2:
             return [[delivery] for delivery in deliveries]
         bundles: list[list[Delivery]] = []
@@ -98,7 +96,7 @@ class BatchTransport:
             else:
                 shared.setdefault(way[0], []).append(delivery)
         for group in shared.values():
-            size = max(min(self._settings.batch, len(group) // _SPREAD), 1)
+            size = max(min(self._settings.batch, len(group) // spread), 1)
             bundles += [group[start : start + size] for start in range(0, len(group), size)]
         return bundles
 

@@ -74,8 +74,8 @@ class Queues(Protocol):
 class Bundler(Protocol):
     """Sends many deliveries in one message, or many messages together."""
 
-    def bundle(self, deliveries: Iterable[Delivery]) -> list[list[Delivery]]:
-        """The same deliveries, in lists of those that may share a message."""
+    def bundle(self, deliveries: Iterable[Delivery], spread: int) -> list[list[Delivery]]:
+        """The same deliveries, in lists of those that may share a message; `spread` over so many at least."""
         ...
 
     def publish(self, deliveries: list[Delivery]) -> None:
@@ -133,17 +133,18 @@ class Outbox(Loop):
                 due: list[Delivery] = []
                 while self._heap and self._heap[0][0] <= now and len(due) < _MOST_AT_ONCE:
                     due.append(heapq.heappop(self._heap)[2])
+            spread = self.pace.spread()
             self.pace.went([delivery.id for delivery in due])
-            self._publish_due(due)
+            self._publish_due(due, spread)
         return 0.0
 
-    def _publish_due(self, due: list[Delivery]) -> None:
+    def _publish_due(self, due: list[Delivery], spread: int) -> None:
         if self._bundler is None:
             for delivery in due:
                 self.publish(delivery)
             return
         alone: list[Delivery] = []
-        for bundle in self._bundler.bundle(due):
+        for bundle in self._bundler.bundle(due, spread):
             if len(bundle) == 1:
                 alone += bundle
             else:

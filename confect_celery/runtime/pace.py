@@ -10,17 +10,28 @@ from typing import Final
 __all__ = ["Pace"]
 
 _OVER_SECONDS: Final = 0.25
+_STREAM: Final = 60
 _MANY: Final = 150
-"""So many within that time are more than one worker's main process takes in one by one: a millisecond each on Redis."""
+"""So many within that time keep one worker's main process busy for a good part of it, or for more than all of it, where
+they come one by one: one to two milliseconds each on Redis."""
 
 _SOME: Final = 25
 """So many are worth gathering for workers that are behind."""
 
-_GATHERED_SECONDS: Final = 0.02
+_STREAM_SECONDS: Final = 0.004
+_MANY_SECONDS: Final = 0.01
 """For so long rows are gathered: the most that any of them becomes later by it."""
 
-_BEHIND_SECONDS: Final = 0.1
-"""The same where rows wait several times as long for a worker anyway."""
+_LONGEST_SECONDS: Final = 0.1
+"""The same at the most, where rows wait several times as long for a worker anyway."""
+
+_MORE: Final = 4
+_LESS: Final = 0.75
+"""Each look that finds workers behind has rows gathered so many times as long, and each that does not less long again:
+what has let them catch up is not given up at once."""
+
+_SPREAD: Final = 4
+"""A burst is spread over at least so many messages, for more than one child may be free."""
 
 _BETWEEN: Final = (0.3, 1.5)
 """How many seconds ago a row went out that should have started by now."""
@@ -37,6 +48,7 @@ class Pace:
         self._went: deque[tuple[float, int]] = deque()
         self._count = 0
         self._behind = False
+        self._longer = _STREAM_SECONDS
         self._some: deque[tuple[float, str]] = deque(maxlen=int(_BETWEEN[1] / _EVERY_SECONDS))
 
     def went(self, ids: Sequence[str]) -> None:
@@ -52,8 +64,17 @@ class Pace:
         now = self._monotonic()
         while self._went and now - self._went[0][0] > _OVER_SECONDS:
             self._count -= self._went.popleft()[1]
-        least, gathered = (_SOME, _BEHIND_SECONDS) if self._behind else (_MANY, _GATHERED_SECONDS)
-        return max(self._went[-1][0] + gathered - now, 0.0) if self._count >= least else 0.0
+        gathered = self._gathered()
+        return max(self._went[-1][0] + gathered - now, 0.0) if gathered else 0.0
+
+    def _gathered(self) -> float:
+        if self._count >= _MANY:
+            return max(_MANY_SECONDS, self._longer)
+        return self._longer if self._count >= (_SOME if self._behind else _STREAM) else 0.0
+
+    def spread(self) -> int:
+        """Over how many messages at least what is due now should go: one where the next come in a moment anyway."""
+        return 1 if self._gathered() else _SPREAD
 
     def sample(self) -> list[str]:
         """Some rows that went out a moment ago; none where only few did."""
@@ -64,3 +85,7 @@ class Pace:
     def hear(self, pending: int, of: int) -> None:
         """So many of the sample have not started. Workers are behind from when most have not until all have."""
         self._behind = 2 * pending > of or (self._behind and pending > 0)
+        if self._behind:
+            self._longer = min(self._longer * _MORE, _LONGEST_SECONDS)
+        else:
+            self._longer = max(self._longer * _LESS, _STREAM_SECONDS)

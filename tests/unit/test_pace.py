@@ -25,13 +25,15 @@ def test_few_go_out_at_once_and_many_are_gathered_for_a_moment() -> None:
     time = Time()
     pace = Pace(time)
     assert pace.wait() == 0.0
+    go(pace, time, 200, 1.0)
+    assert pace.wait() == 0.0 and pace.spread() == 4, "a burst is for more than one child"
     go(pace, time, 400, 1.0)
-    assert pace.wait() == 0.0
+    assert 0.003 < pace.wait() < 0.0041 and pace.spread() == 1
     go(pace, time, 1000, 0.5)
-    assert 0.019 < pace.wait() <= 0.02, "from the last that went out"
-    time.now += 0.015
-    assert 0.004 < pace.wait() < 0.006
-    time.now += 0.01
+    assert 0.009 < pace.wait() < 0.0101, "from the last that went out"
+    time.now += 0.006
+    assert 0.003 < pace.wait() < 0.005
+    time.now += 0.005
     assert pace.wait() == 0.0, "and no longer than that"
     go(pace, time, 100, 0.5)
     assert pace.wait() == 0.0
@@ -40,18 +42,26 @@ def test_few_go_out_at_once_and_many_are_gathered_for_a_moment() -> None:
 def test_fewer_are_gathered_while_workers_are_behind() -> None:
     time = Time()
     pace = Pace(time)
-    go(pace, time, 400, 1.0)
+    go(pace, time, 200, 1.0)
     pace.hear(20, of=40)
     assert pace.wait() == 0.0, "half of them started"
     pace.hear(21, of=40)
-    assert 0.09 < pace.wait() <= 0.1, "and for longer: they wait anyway"
+    assert 0.015 < pace.wait() < 0.0161, "and for longer: they wait anyway"
+    pace.hear(40, of=40)
+    pace.hear(40, of=40)
+    assert 0.09 < pace.wait() < 0.101, "but not for ever"
     go(pace, time, 50, 1.0)
     assert pace.wait() == 0.0, "of so few each has a worker to itself"
-    go(pace, time, 400, 1.0)
+    go(pace, time, 200, 1.0)
     pace.hear(1, of=40)
     assert pace.wait() > 0.0, "until all have started"
     pace.hear(0, of=40)
     assert pace.wait() == 0.0
+    go(pace, time, 400, 1.0)
+    assert 0.07 < pace.wait() < 0.08, "what has let them catch up is given up step by step"
+    for _ in range(20):
+        pace.hear(0, of=40)
+    assert pace.wait() < 0.0041
 
 
 def test_the_sample_is_of_what_should_have_started_by_now() -> None:
