@@ -21,9 +21,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m tasks.demo
 
 # Under ten minutes on two cores: values, functions, the store on three databases, real workers, the demo, types, docs.
-# Of the tests of real workers those of batches run with test-faults.
+# Those of batches run with test-faults.
+BATCHES := tests/integration/test_batches.py tests/store/test_sharing.py tests/store/test_holding.py
 test: $(STAMP)
-	$(BIN)/python -m pytest --ignore=tests/integration/test_batches.py
+	$(BIN)/python -m pytest $(BATCHES:%=--ignore=%)
 
 # Async and Django shops: their own tests on three databases.
 test-shops: $(STAMP)
@@ -37,7 +38,7 @@ test-long: $(STAMP)
 
 # Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches: six minutes.
 test-faults: $(STAMP)
-	$(BIN)/python -m pytest tests/faults tests/integration/test_batches.py
+	$(BIN)/python -m pytest tests/faults $(BATCHES)
 
 # A stream of jobs for five minutes while workers, broker, database and connections break; docs/faults.md.
 faults: $(STAMP)

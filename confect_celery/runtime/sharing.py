@@ -102,7 +102,7 @@ class Sharing:
 
     def _has_room(self) -> bool:
         shared = self._shared
-        if shared is None or len(shared.parts) >= _MOST:
+        if shared is None or shared.entered >= _MOST:
             return False
         return time.monotonic() - self._began < _LONGEST_SECONDS
 

@@ -50,7 +50,8 @@ class SharedTransaction:
         self._database = database
         self._rows = rows
         self._relaxed = relaxed
-        self._entered = 0
+        self.entered = 0
+        """How many parts were begun, whatever became of them."""
         self._troubled = False
         self._running: Part | None = None
         self._stack = ExitStack()
@@ -67,8 +68,8 @@ class SharedTransaction:
         """
         with self._rolling_back():
             connection = self._connection or self._begin()
-            self._entered += 1
-            part = Part(connection, row, f"confect_{self._entered}", len(self.parts))
+            self.entered += 1
+            part = Part(connection, row, f"confect_{self.entered}", len(self.parts))
             locked = self._rows.lock(
                 connection, row.id, row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
             )
