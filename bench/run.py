@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
+from bench import fill
 from bench.contenders import Shop
 from bench.report import Report
 from bench.servers import Servers
+from confect_celery.store import Store
 
 __all__ = ["Run", "Stopwatch"]
 
@@ -26,11 +29,29 @@ class Run:
     quick: bool
     rounds: int
     conf: dict[str, Any]
+    count: int | None = None
+    """How many jobs a scenario has that is about so many jobs, where the command line says so."""
 
-    def shop(self, broker: str = "redis", database: str | None = "postgresql", **conf: Any) -> Shop:
-        """A fresh shop; `database=None` is native Celery alone. The command line's settings come last."""
-        url = None if database is None else self.servers.database(database)
-        return Shop(self.servers.directory, self.servers.broker(broker), url, {**conf, **self.conf})
+    def shop(
+        self, broker: str = "redis", database: str | None = "postgresql", *, pending: int = 0, **conf: Any
+    ) -> Shop:
+        """A fresh shop; `database=None` is native Celery alone. The command line's settings come last.
+
+        So many rows are `pending` in its database, due from tomorrow on: on PostgreSQL only.
+        """
+        servers = self.servers
+        if database is None:
+            return Shop(servers.directory, servers.broker(broker), None, {**conf, **self.conf})
+        like = servers.filled(pending, partial(self._fill, pending)) if pending else None
+        url = servers.database(database, like)
+        drop = partial(servers.drop, url)
+        return Shop(servers.directory, servers.broker(broker), url, {**conf, **self.conf}, drop)
+
+    def _fill(self, rows: int, url: str) -> None:
+        store = Store(url)
+        store.migrate()
+        fill.pending(store, rows)
+        store.database.dispose()
 
     def size(self, quick: int, full: int) -> int:
         """How many of something, as the run is quick or not."""

@@ -34,7 +34,7 @@ def measure(run: Run) -> None:
 def _ours(run: Run, way: str, batch: int, count: int) -> None:
     with run.shop(confect_batch=batch) as shop:
         shop.worker()
-        at = int((time.time() + 5) * 1000)
+        at = int((time.time() + 3) * 1000)
         action = shop.module.functions["action"]
         when = DateTime.from_epoch_millis(at)
         shop.confect.scheduler.run_many([(when, action, {"n": n}) for n in range(count)])
@@ -44,7 +44,7 @@ def _ours(run: Run, way: str, batch: int, count: int) -> None:
 def _native(run: Run, count: int) -> None:
     with run.shop(database=None) as shop:
         shop.worker()
-        at = int((time.time() + 5 + count / 1000) * 1000)
+        at = int((time.time() + 1 + count / 1000) * 1000)
         eta = DateTime.from_epoch_millis(at).to_utc()
         for n in range(count):
             shop.module.plain.apply_async((n,), eta=eta)

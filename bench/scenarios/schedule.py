@@ -36,7 +36,7 @@ _OF_PEERS: Final = {"schedule": "one call", "cancel": "cancel", "drain": "drain"
 
 def measure(run: Run) -> None:
     """Nothing becomes due meanwhile, and no worker runs."""
-    count = run.size(300, 2000)
+    count = run.count or run.size(500, 2000)
     with ExitStack() as stack:
         lines: dict[str, Callable[[], None]] = {}
         for kind, title in (("postgresql", "PostgreSQL"), ("sqlite", "SQLite")):
