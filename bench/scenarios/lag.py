@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from bench import peers
 from bench.contenders import Shop
 from bench.report import Goal, percentile
 from bench.run import Run
@@ -15,6 +16,8 @@ from confect_celery import DateTime, Duration
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "lag"
+_OF_PEERS: Final = 4.0
+"""For how many seconds jobs of peers become due."""
 _LEAD: Final = 3.0
 """Beyond the horizon: the worker's dispatcher hands all of them over."""
 
@@ -35,6 +38,9 @@ def measure(run: Run) -> None:
             "tall": partial(_ours, run, rate, seconds, 1_000_000),
             "native": partial(_native, run, rate, seconds),
         }
+        if rate < 1000:  # most of them fall behind at 500
+            for name in peers.chosen(run):
+                lines[name] = partial(_peer, run, name, rate)
         run.contend(lines)
 
 
@@ -60,6 +66,13 @@ def _native(run: Run, rate: int, seconds: int) -> None:
         for n, at in enumerate(due):
             shop.module.plain.apply_async((n,), eta=DateTime.from_epoch_millis(int(at * 1000)).to_utc())
         _judge(run, shop, [int(at * 1000) / 1000 for at in due], f"celery eta, {rate:,}/s")
+
+
+def _peer(run: Run, name: str, rate: int) -> None:
+    lags = peers.figures(run, name, int(rate * _OF_PEERS), _OF_PEERS) or {}
+    for key in ("p50", "p99", "earliest"):
+        if key in lags:
+            run.sample(_NAME, f"{name}, {rate:,}/s, {key}", "ms", lags[key])
 
 
 def _judge(run: Run, shop: Shop, due: list[float], line: str) -> None:
