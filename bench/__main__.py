@@ -76,6 +76,9 @@ def main() -> int:
     with Servers() as servers:
         rounds = given.rounds or (1 if given.quick else 3)
         run = Run(servers, report, console, given.quick, rounds, dict(given.conf), given.jobs)
+        began = time.monotonic()
+        run.prepare(given.only)
+        report.about["seconds"]["servers"] = round(time.monotonic() - began, 1)
         for name in given.only:
             console.rule(name)
             report.goals += SCENARIOS[name].GOALS

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -17,6 +18,10 @@ from bench.servers import Servers
 from confect_celery.store import Store
 
 __all__ = ["Run", "Stopwatch"]
+
+_ON_RABBIT: Final = frozenset({"schedule", "drain"})
+_TALL: Final = frozenset({"lag", "poll", "memory"})
+_MILLION: Final = 1_000_000
 
 
 @dataclass
@@ -46,6 +51,19 @@ class Run:
         url = servers.database(database, like)
         drop = partial(servers.drop, url)
         return Shop(servers.directory, servers.broker(broker), url, {**conf, **self.conf}, drop)
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Start and fill what these scenarios need and what takes long, at once: nothing is measured meanwhile."""
+        self.servers.broker("redis")
+        self.servers.drop(self.servers.database("postgresql"))
+        with ThreadPoolExecutor() as pool:
+            waiting: list[Future[str]] = []
+            if _ON_RABBIT.intersection(names) and self.servers.why_not("rabbitmq") is None:
+                waiting.append(pool.submit(self.servers.broker, "rabbitmq"))
+            if _TALL.intersection(names):
+                waiting.append(pool.submit(self.servers.filled, _MILLION, partial(self._fill, _MILLION)))
+            for each in waiting:
+                each.result()
 
     def _fill(self, rows: int, url: str) -> None:
         store = Store(url)

@@ -16,7 +16,7 @@ from confect_celery import DateTime, Duration
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "lag"
-_OF_PEERS: Final = 4.0
+_OF_PEERS: Final = 3.0
 """For how many seconds jobs of peers become due."""
 _LEAD: Final = 3.0
 """Beyond the horizon: the worker's dispatcher hands all of them over."""
@@ -25,19 +25,19 @@ GOALS: Final = [
     Goal(_NAME, "ours, 500/s, 1,000,000 pending, p50", 5, at_least=False),
     Goal(_NAME, "ours, 500/s, 1,000,000 pending, p99", 30, at_least=False),
     Goal(_NAME, "ours, 500/s, 1,000,000 pending, earliest", 0),
-    Goal(_NAME, "ours, 500/s, 0 pending, earliest", 0),
 ]
 
 
 def measure(run: Run) -> None:
     """Lag is the start minus the due time; a job that starts before its time ends the run."""
-    seconds = run.size(4, 10)
+    seconds = run.size(3, 10)
     for rate in (500,) if run.quick else (100, 500, 1000):
         lines: dict[str, Callable[[], None]] = {
-            "ours": partial(_ours, run, rate, seconds, 0),
             "tall": partial(_ours, run, rate, seconds, 1_000_000),
             "native": partial(_native, run, rate, seconds),
         }
+        if not run.quick:
+            lines["ours"] = partial(_ours, run, rate, seconds, 0)
         if rate < 1000:  # most of them fall behind at 500
             for name in peers.chosen(run):
                 lines[name] = partial(_peer, run, name, rate)

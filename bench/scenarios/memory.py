@@ -17,7 +17,7 @@ from confect_celery.testing.servers import until
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "memory"
-_SETTLE: Final = 3.0
+_SETTLE: Final = 2.0
 
 GOALS: Final = [
     Goal(_NAME, "ours, 1,000,000 pending", 10, at_least=False, beside="ours, 0 pending", apart=True),
@@ -51,7 +51,7 @@ def measure(run: Run) -> None:
             idle.append(_Idle(f"ours, {count:,} pending", psutil.Process(shop.worker().pid)))
         time.sleep(_SETTLE)
         before = [each.burnt() for each in idle]
-        watch = run.size(4, 15)
+        watch = run.size(3, 15)
         time.sleep(watch)
         used = [each.burnt() - was for each, was in zip(idle, before, strict=True)]
         for each, seconds in zip(idle, used, strict=True):

@@ -45,7 +45,7 @@ def test_schedule_and_drain_are_measured_and_kept(tmp_path: Path) -> None:
     assert not any("broke off" in text for text in report.skipped)
     assert "fsync on" in report.about["durability"]["PostgreSQL"]
     assert report.about["durability"].keys() >= {"PostgreSQL", "SQLite", "Redis"}
-    assert report.about["seconds"].keys() == {"schedule", "drain"}
+    assert report.about["seconds"].keys() == {"servers", "schedule", "drain"}
 
     single = [goal for goal in report.goals if goal.line == "ours-single, mutation, redis, postgresql"]
     assert len(single) == 1
