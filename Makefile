@@ -31,10 +31,10 @@ test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
 # Redis, RabbitMQ classic and quorum, pytest-celery's clusters, properties, hostile messages, an old shop moving in,
-# Flower, beat, deploy/, ten million rows, Django with real workers: half an hour.
+# Flower, beat, deploy/, ten million rows, a tiny benchmark, Django with real workers: half an hour.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
-		tests/deploy tests/tall tests/contrib/test_django_worker.py
+		tests/deploy tests/tall tests/bench tests/contrib/test_django_worker.py
 
 # Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches: six minutes.
 test-faults: $(STAMP)
@@ -66,7 +66,7 @@ format: $(STAMP)
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
-# One round of everything, smaller: about four minutes on two cores.
+# One round of everything, smaller: under three minutes on two cores that nobody else uses.
 bench-quick: $(BENCH_STAMP)
 	$(BIN)/python -m bench --quick $(ARGS)
 

@@ -9,6 +9,7 @@ import json
 import platform
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--only", type=_names, default=list(SCENARIOS), help=f"of {','.join(SCENARIOS)}")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, one round")
     parser.add_argument("--rounds", type=int, help="default 3, quick 1")
+    parser.add_argument("--jobs", type=int, help="how many a line of schedule and drain takes, to try something out")
     parser.add_argument("--conf", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="a setting")
     parser.add_argument("--json", type=Path, help="where the samples go; default bench/results/<time>.json")
     given = parser.parse_args()
@@ -69,19 +71,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and workers end with us
     console, started, report = Console(), dt.datetime.now(dt.UTC), Report()
     report.about = {"started": started.isoformat(timespec="seconds"), "commit": commit(), "command": sys.argv[1:]}
-    report.about |= {"machine": machine(), "versions": _versions()}
+    report.about |= {"machine": machine(), "versions": _versions(), "seconds": {}}
     broken = False
     with Servers() as servers:
-        run = Run(servers, report, console, given.quick, given.rounds or (1 if given.quick else 3), dict(given.conf))
+        rounds = given.rounds or (1 if given.quick else 3)
+        run = Run(servers, report, console, given.quick, rounds, dict(given.conf), given.jobs)
+        began = time.monotonic()
+        run.prepare(given.only)
+        report.about["seconds"]["servers"] = round(time.monotonic() - began, 1)
         for name in given.only:
             console.rule(name)
             report.goals += SCENARIOS[name].GOALS
+            began = time.monotonic()
             try:
                 SCENARIOS[name].measure(run)
             except Exception:  # what was measured until then is kept, and the others still run
                 broken = True
                 console.print_exception()
                 report.skip(name, "broke off, see above")
+            report.about["seconds"][name] = round(time.monotonic() - began, 1)
+        report.about["durability"] = servers.durability()
     report.about["load_after"] = machine()["load"]
     report.show(console)
     path = given.json or RESULTS / f"{started:%Y%m%d-%H%M%S}.json"

@@ -6,15 +6,16 @@ import importlib.util
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from bench.record import Starts
+from confect_celery import DateTime, Duration
 from tests.support.processes import ROOT, Process
 
 __all__ = ["Shop", "commit"]
@@ -25,7 +26,16 @@ _numbers = itertools.count(1)
 class Shop:
     """A fresh app on its own broker share and database. A context manager: what it started ends with it."""
 
-    def __init__(self, directory: Path, broker: str, database: str | None, conf: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        broker: str,
+        database: str | None,
+        conf: dict[str, Any],
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`after()` is called when all of it has ended."""
+        self._after = after
         self.number = next(_numbers)
         self.directory = directory
         self.starts = Starts(directory / f"starts{self.number}")
@@ -42,6 +52,7 @@ class Shop:
         self.confect = self.module.confect
         if database is not None:
             self.confect.store.migrate()
+            self.module.tables.create_all(self.confect.store.database.engine)
 
     def _load(self) -> Any:
         spec = importlib.util.spec_from_file_location(self._name, Path(__file__).with_name("shop.py"))
@@ -82,13 +93,35 @@ class Shop:
                 raise TimeoutError(f"{left} rows had not ended after {within} s")
             time.sleep(0.1)
 
-    def close(self) -> None:
+    def backlog(self, kind: str, count: int) -> None:
+        """So many jobs of this kind whose time came while no worker ran: scheduled by our own call for tomorrow, and
+        then the time is set back."""
+        function, tomorrow = self.module.functions[kind], Duration.days(1)
+        self.confect.scheduler.run_many([(tomorrow, function, {"n": n}) for n in range(count)])
+        store, came = self.confect.store, DateTime.now()
+        with store.database.transaction() as transaction:
+            table = store.table
+            due = table.update().values(scheduled_time=came, next_at=came)
+            transaction.connection.execute(due.where(table.c.state == "pending"))
+
+    def written(self) -> int:
+        """How many rows the mutations that write have written."""
+        with self.confect.reader() as db:
+            return int(db.table(self.module.orders.name).count())
+
+    def end_workers(self) -> None:
+        """At once: what they were to do is done, and their broker's share is thrown away."""
         for worker in self._workers:
-            worker.stop(within=10, with_signal=signal.SIGTERM)
+            worker.kill()
+        self._workers.clear()
+
+    def close(self) -> None:
+        self.end_workers()
         if self.confect is not None:
             self.confect.store.database.dispose()
         self.app.close()
         del sys.modules[self._name]
+        self._after()
 
     def __enter__(self) -> Shop:
         return self

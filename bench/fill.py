@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.contenders import Shop
+from confect_celery.store import Store
 
-__all__ = ["pending"]
+__all__ = ["ended", "pending"]
 
 _ROWS = """
 INSERT INTO _scheduled_functions (id, name, kind, args, scheduled_time, creation_time, state, deliveries, losses,
@@ -18,19 +18,18 @@ FROM (SELECT n, now() + interval '1 day' + n * interval '1 second' AS due FROM g
 """
 
 
-def pending(shop: Shop, count: int) -> None:
+def pending(store: Store, count: int) -> None:
     """So many rows due from tomorrow on, vacuumed; PostgreSQL only."""
     if not count:
         return
-    engine = shop.confect.store.database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with store.database.autocommit() as connection:
         connection.exec_driver_sql(_ROWS.format(count=int(count), options="'{}'::jsonb"))
         connection.exec_driver_sql("VACUUM ANALYZE _scheduled_functions")
 
 
-def ended(shop: Shop, count: int) -> None:
+def ended(store: Store, count: int) -> None:
     """So many rows that were due in the last minute, and have succeeded since: their index entries are dead."""
-    engine = shop.confect.store.database.engine
+    engine = store.database.engine
     due = _ROWS.replace("interval '1 day' + n * interval '1 second'", "interval '-61 s' + n * interval '0.5 ms'")
     with engine.begin() as connection:
         connection.exec_driver_sql(due.format(count=int(count), options="'{}'::jsonb").replace("md5(n", "md5('e' || n"))

@@ -1,17 +1,36 @@
-"""A picture of each scenario beside the JSON: each line's median as a bar, its least and greatest as whiskers."""
+"""A picture of each scenario beside the JSON: each line's median as a bar, its least and greatest as whiskers.
+
+Ours, native Celery, peers and limits have a colour each. Where figures differ a hundredfold the scale is logarithmic.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
+from bench import alternatives
 from bench.report import Report, Series
 
 __all__ = ["draw"]
 
 _BAR_INCHES = 0.28
-_HEAD_INCHES = 1.2
+_HEAD_INCHES = 1.6
+_WIDE = 100
+_COLOURS = {"ours": "tab:blue", "native Celery": "tab:orange", "peers": "tab:gray", "limits": "lightsteelblue"}
+
+
+def _kind(line: str) -> str:
+    if line.startswith("celery"):
+        return "native Celery"
+    if line.startswith("limit"):
+        return "limits"
+    return "peers" if line.startswith(alternatives.PEERS) else "ours"
+
+
+def _label(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def draw(report: Report, stem: Path) -> list[Path]:
@@ -44,11 +63,21 @@ def _draw(series: list[Series], title: str, about: str, path: Path) -> Path:
     medians = [each.median for each in series]
     whiskers = [[m - each.spread[0] for m, each in zip(medians, series, strict=True)],
                 [each.spread[1] - m for m, each in zip(medians, series, strict=True)]]  # fmt: skip
-    colours = ["tab:blue" if each.line.startswith("ours") else "tab:gray" for each in series]
-    bars = axes.barh([each.line for each in series], medians, xerr=whiskers, color=colours)
-    axes.bar_label(bars, fmt="{:,.4g}", padding=4)
+    kinds = [_kind(each.line) for each in series]
+    bars = axes.barh([each.line for each in series], medians, xerr=whiskers, color=[_COLOURS[kind] for kind in kinds])
+    axes.bar_label(bars, labels=[_label(each) for each in medians], padding=4)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    least, most = min(medians), max(medians)
+    if least > 0 and most > least * _WIDE:
+        axes.set_xscale("log")
+        axes.set_xlim(least / 3, most * 4)
+        axes.grid(axis="x", alpha=0.3)
+    else:
+        axes.margins(x=0.15)
+    patches = importlib.import_module("matplotlib.patches")
+    shown = [patches.Patch(color=colour, label=kind) for kind, colour in _COLOURS.items() if kind in kinds]
+    if len(shown) > 1:
+        figure.legend(handles=shown, loc="outside lower right", ncols=len(shown), frameon=False)
     axes.set_title(title)
     axes.set_xlabel(about)
     figure.savefig(path)

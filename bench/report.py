@@ -148,6 +148,11 @@ class Report:
         console.print(table)
         if self.goals:
             console.print(self._goals())
+        for server, said in self.about.get("durability", {}).items():
+            console.print(f"durability: {server}: {said}", markup=False, highlight=False)
+        took = ", ".join(f"{name} {seconds:,.0f}" for name, seconds in self.about.get("seconds", {}).items())
+        if took:
+            console.print(f"seconds: {took}", markup=False, highlight=False)
         for text in self.skipped:
             console.print(f"skipped: {text}", markup=False)
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from rich.console import Console
 
+from bench import fill
 from bench.contenders import Shop
 from bench.report import Report
 from bench.servers import Servers
+from confect_celery.store import Store
 
 __all__ = ["Run", "Stopwatch"]
+
+_ON_RABBIT: Final = frozenset({"schedule", "drain"})
+_TALL: Final = frozenset({"lag", "poll", "memory"})
+_MILLION: Final = 1_000_000
 
 
 @dataclass
@@ -26,11 +34,42 @@ class Run:
     quick: bool
     rounds: int
     conf: dict[str, Any]
+    count: int | None = None
+    """How many jobs a scenario has that is about so many jobs, where the command line says so."""
 
-    def shop(self, broker: str = "redis", database: str | None = "postgresql", **conf: Any) -> Shop:
-        """A fresh shop; `database=None` is native Celery alone. The command line's settings come last."""
-        url = None if database is None else self.servers.database(database)
-        return Shop(self.servers.directory, self.servers.broker(broker), url, {**conf, **self.conf})
+    def shop(
+        self, broker: str = "redis", database: str | None = "postgresql", *, pending: int = 0, **conf: Any
+    ) -> Shop:
+        """A fresh shop; `database=None` is native Celery alone. The command line's settings come last.
+
+        So many rows are `pending` in its database, due from tomorrow on: on PostgreSQL only.
+        """
+        servers = self.servers
+        if database is None:
+            return Shop(servers.directory, servers.broker(broker), None, {**conf, **self.conf})
+        like = servers.filled(pending, partial(self._fill, pending)) if pending else None
+        url = servers.database(database, like)
+        drop = partial(servers.drop, url)
+        return Shop(servers.directory, servers.broker(broker), url, {**conf, **self.conf}, drop)
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Start and fill what these scenarios need and what takes long, at once: nothing is measured meanwhile."""
+        self.servers.broker("redis")
+        self.servers.drop(self.servers.database("postgresql"))
+        with ThreadPoolExecutor() as pool:
+            waiting: list[Future[str]] = []
+            if _ON_RABBIT.intersection(names) and self.servers.why_not("rabbitmq") is None:
+                waiting.append(pool.submit(self.servers.broker, "rabbitmq"))
+            if _TALL.intersection(names):
+                waiting.append(pool.submit(self.servers.filled, _MILLION, partial(self._fill, _MILLION)))
+            for each in waiting:
+                each.result()
+
+    def _fill(self, rows: int, url: str) -> None:
+        store = Store(url)
+        store.migrate()
+        fill.pending(store, rows)
+        store.database.dispose()
 
     def size(self, quick: int, full: int) -> int:
         """How many of something, as the run is quick or not."""

@@ -10,7 +10,9 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import sqlalchemy as sa
 from celery import Celery
 from celery.signals import worker_ready
 from pydantic import BaseModel
@@ -18,7 +20,7 @@ from pydantic import BaseModel
 from bench.record import record
 from confect_celery import Confect, DatabaseWriter
 
-__all__ = ["N", "app", "confect", "functions", "plain"]
+__all__ = ["N", "app", "confect", "functions", "orders", "plain", "tables"]
 
 app = Celery("bench", broker=os.environ.get("BENCH_BROKER", "memory://"), set_as_current=False)
 app.conf.update(
@@ -27,6 +29,15 @@ app.conf.update(
         "task_ignore_result": True,
         **json.loads(os.environ.get("BENCH_CONF", "{}")),
     }
+)
+
+tables = sa.MetaData()
+orders = sa.Table(
+    "bench_orders",
+    tables,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
 )
 
 
@@ -44,6 +55,12 @@ def mutation(args: N, db: DatabaseWriter) -> None:
     record(args.n)
 
 
+def writing_mutation(args: N, db: DatabaseWriter) -> None:
+    """It writes a row of the shop's, as most do."""
+    record(args.n)
+    db.table("bench_orders").insert({"id": str(uuid4()), "number": args.n, "note": "paid"})
+
+
 def action(args: N) -> None:
     """Claimed, and then outside any transaction."""
     record(args.n)
@@ -53,9 +70,10 @@ confect: Any = None
 functions: dict[str, Any] = {"task": plain}
 if os.environ.get("BENCH_DATABASE"):
     app.conf.confect_database_url = os.environ["BENCH_DATABASE"]
-    confect = Confect(app)
+    confect = Confect(app, schema=tables)
     group = confect.group("bench")
     functions["mutation"] = group.internal_mutation(mutation)
+    functions["writing mutation"] = group.internal_mutation(writing_mutation)
     functions["action"] = group.internal_action(action)
 
 

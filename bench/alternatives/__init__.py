@@ -21,17 +21,22 @@ LIMIT_SECONDS = 600
 END_SECONDS = 30
 
 
-def run_all(servers: Servers, jobs: int, names: Iterable[str] = PEERS) -> dict[str, Rates | str]:
+def run_all(
+    servers: Servers, jobs: int, names: Iterable[str] = PEERS, spread: float | None = None
+) -> dict[str, Rates | str]:
     """The peers' rates per second, one peer after the other; a text tells why a peer was skipped or failed.
+
+    With `spread` it is how late they start jobs that are due within so many seconds: `interface.Plan.judged`.
 
     Each peer gets a new database beside `servers.postgres_url` (its user must be allowed to create one).
     APScheduler 4 cannot be installed beside APScheduler 3: `PEERS_PYTHON_APSCHEDULER4` names the interpreter of
     another environment for it, and `PEERS_PYTHON_<NAME>` does so for any other peer.
     """
-    return {name: _run(name, servers, jobs) for name in names}
+    more = [] if spread is None else ["--spread", str(spread)]
+    return {name: _run(name, servers, jobs, more) for name in names}
 
 
-def _run(name: str, servers: Servers, jobs: int) -> Rates | str:
+def _run(name: str, servers: Servers, jobs: int, more: list[str]) -> Rates | str:
     python = os.environ.get(f"PEERS_PYTHON_{name.upper()}", sys.executable)
     with fresh_database(servers.postgres_url, f"peer_{name}") as url:
         argv = [
@@ -45,6 +50,7 @@ def _run(name: str, servers: Servers, jobs: int) -> Rates | str:
             servers.redis_url,
             "--jobs",
             str(jobs),
+            *more,
         ]
         peer = subprocess.Popen(
             argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL

@@ -10,7 +10,7 @@ import sys
 from typing import cast
 
 from bench.alternatives import PEERS
-from bench.alternatives.interface import Peer, Servers
+from bench.alternatives.interface import Peer, Plan, Servers
 
 
 def main() -> None:
@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--postgres", required=True, help="an empty database: postgresql+psycopg://user@host/name")
     parser.add_argument("--redis", required=True, help="redis://host:port/number")
     parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument(
+        "--spread", type=float, help="measure lags instead: all are due within so many seconds, or at 0"
+    )
     given = parser.parse_args()
     if given.jobs < 20:
         parser.error("--jobs: at least 20, else there is no rate to take")
@@ -30,7 +33,11 @@ def main() -> None:
     if reason is not None:
         answer["skipped"] = reason
     else:
-        rates = peer.measure(Servers(given.postgres, given.redis), given.jobs)
+        servers = Servers(given.postgres, given.redis)
+        if given.spread is None:
+            rates = peer.measure(servers, given.jobs)
+        else:
+            rates = peer.lags(servers, Plan(given.jobs, given.spread))
         answer["rates"] = {key: round(rate, 1) for key, rate in rates.items()}
     print(json.dumps(answer), flush=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.alternatives.interface import (
     WARM_UP,
+    Plan,
     Rates,
     Servers,
     directory_of_runs,
@@ -25,17 +26,36 @@ def missing() -> str | None:
     return lacks("apscheduler", below="4")
 
 
-def measure(servers: Servers, jobs: int) -> Rates:
-    """add_job, remove_job, and the drain of due jobs; it has no bulk call."""
+def _scheduler(servers: Servers) -> Any:
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.background import BackgroundScheduler
 
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # it warns of each job that is late, here all
-    scheduler: Any = BackgroundScheduler(
+    return BackgroundScheduler(
         jobstores={"default": SQLAlchemyJobStore(url=servers.postgres_url)},
         job_defaults={"misfire_grace_time": None},  # left alone, it drops what is more than a second late
         timezone="UTC",
     )
+
+
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """One call a job, into the scheduler that runs in this process."""
+    scheduler = _scheduler(servers)
+
+    def schedule(due: list[datetime]) -> None:
+        for number, at in enumerate(due):
+            scheduler.add_job(note_run, "date", run_date=at, args=(number,))
+
+    scheduler.start()
+    try:
+        return plan.lags([], schedule, plan.jobs / 400)
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+def measure(servers: Servers, jobs: int) -> Rates:
+    """add_job, remove_job, and the drain of due jobs; it has no bulk call."""
+    scheduler = _scheduler(servers)
     rates: Rates = {}
     with directory_of_runs() as runs:
         scheduler.start(paused=True)

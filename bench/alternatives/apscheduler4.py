@@ -11,10 +11,12 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.alternatives.interface import WARM_UP, Rates, Servers, directory_of_runs, in_an_hour, lacks, note_run
+from bench.alternatives.interface import WARM_UP, Plan, Rates, Servers, directory_of_runs, in_an_hour, lacks, note_run
 
 NAME = "APScheduler 4 alpha"
 
@@ -37,20 +39,45 @@ def measure(servers: Servers, jobs: int) -> Rates:
     return asyncio.run(_measure(servers.postgres_url.replace("+psycopg:", "+asyncpg:", 1), jobs))
 
 
-async def _measure(url: str, jobs: int) -> Rates:
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """One call a job, into the scheduler that runs in this process."""
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+    return asyncio.run(_lags(servers.postgres_url.replace("+psycopg:", "+asyncpg:", 1), plan))
+
+
+@asynccontextmanager
+async def _scheduler(url: str) -> AsyncIterator[tuple[Any, Callable[[int, datetime], Awaitable[str]]]]:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     apscheduler: Any = __import__("apscheduler.datastores.sqlalchemy", fromlist=["*"])
     scheduler_class: Any = __import__("apscheduler").AsyncScheduler
     trigger: Any = __import__("apscheduler.triggers.date", fromlist=["*"]).DateTrigger
+    async with scheduler_class(apscheduler.SQLAlchemyDataStore(create_async_engine(url))) as scheduler:
+        await scheduler.configure_task("note", func=note, max_running_jobs=None)
+
+        async def schedule(number: int, at: datetime) -> str:
+            return str(await scheduler.add_schedule("note", trigger(at), id=str(uuid.uuid4()), args=(number,)))
+
+        yield scheduler, schedule
+
+
+async def _lags(url: str, plan: Plan) -> Rates:
+    with directory_of_runs() as runs:
+        async with _scheduler(url) as (scheduler, schedule):
+            await scheduler.start_in_background()
+            due = plan.due(1 + plan.jobs / 150)
+            for number, at in enumerate(due):
+                await schedule(number, at)
+            plan.in_time(due)
+            await asyncio.to_thread(runs.wait, plan.jobs)
+            await scheduler.stop()
+        return plan.judged(due, runs)
+
+
+async def _measure(url: str, jobs: int) -> Rates:
     rates: Rates = {}
     with directory_of_runs() as runs:
-        async with scheduler_class(apscheduler.SQLAlchemyDataStore(create_async_engine(url))) as scheduler:
-            await scheduler.configure_task("note", func=note, max_running_jobs=None)
-
-            async def schedule(number: int, at: datetime) -> str:
-                return str(await scheduler.add_schedule("note", trigger(at), id=str(uuid.uuid4()), args=(number,)))
-
+        async with _scheduler(url) as (scheduler, schedule):
             due = in_an_hour()
             for number in range(WARM_UP):
                 await schedule(number, due)

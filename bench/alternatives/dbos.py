@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from bench.alternatives.interface import (
     WARM_UP,
+    Plan,
     Rates,
     Servers,
     directory_of_runs,
@@ -65,6 +67,30 @@ def measure(servers: Servers, jobs: int) -> Rates:
         client.destroy()
         engine.dispose()
     return rates
+
+
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """All in one transaction of the caller, each with its delay."""
+    import sqlalchemy as sa
+    from dbos import DBOS, DBOSClient
+
+    DBOS.migrate(servers.libpq_url)
+    client = DBOSClient(system_database_url=servers.libpq_url)
+    engine = sa.create_engine(servers.postgres_url)
+    options: Any = {"workflow_name": WORKFLOW, "queue_name": QUEUE, "app_version": VERSION}
+
+    def schedule(due: list[datetime]) -> None:
+        with engine.begin() as connection:
+            for number, at in enumerate(due):
+                delay = (at - datetime.now(UTC)).total_seconds()
+                how: Any = {**options, "delay_seconds": delay}
+                client.enqueue_in_transaction(connection, how, number)
+
+    try:
+        return plan.lags([["-m", "bench.alternatives.dbos", servers.libpq_url]], schedule, plan.jobs / 500)
+    finally:
+        client.destroy()
+        engine.dispose()
 
 
 def serve(url: str) -> None:

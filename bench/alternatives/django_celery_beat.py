@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.alternatives.interface import (
     WARM_UP,
+    Plan,
     Rates,
     Servers,
     directory_of_runs,
@@ -90,6 +91,32 @@ def measure(servers: Servers, jobs: int) -> Rates:
         with app.connection_for_write() as connection:
             connection.default_channel.queue_purge(QUEUE)
     return rates
+
+
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """By Django's bulk_create: beat reads all of its table again after each change."""
+    app = _app(servers)
+    from django.core.management import call_command
+    from django.db import transaction
+    from django_celery_beat.models import ClockedSchedule, PeriodicTask, PeriodicTasks
+
+    call_command("migrate", verbosity=0)
+
+    def schedule(due: list[datetime]) -> None:
+        with transaction.atomic():
+            clocks = ClockedSchedule.objects.bulk_create(ClockedSchedule(clocked_time=at) for at in due)
+            PeriodicTask.objects.bulk_create(
+                PeriodicTask(name=f"lag-{number}", task=TASK, args=json.dumps([number]), clocked=clock, one_off=True)
+                for number, clock in enumerate(clocks)
+            )
+            PeriodicTasks.update_changed()
+
+    command = ["-m", "bench.alternatives.django_celery_beat", servers.postgres_url, servers.redis_url]
+    try:
+        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule, 2 + plan.jobs / 1000)
+    finally:
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_purge(QUEUE)
 
 
 def serve(postgres_url: str, redis_url: str, part: str) -> None:

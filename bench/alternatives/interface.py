@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = "PEERS_RUNS"  # the environment variable that tells the worker's process where to note its runs
 WARM_UP = 20
 DRAIN_SECONDS, QUIET_SECONDS = 180.0, 30.0
+START_SECONDS = 4.0  # how long a worker is given until it surely listens
 
 Rates = dict[str, float]
 
@@ -37,6 +38,50 @@ class Servers:
     def libpq_url(self) -> str:
         """The database's address as psycopg itself reads it."""
         return self.postgres_url.replace("postgresql+psycopg:", "postgresql:", 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """So many jobs that become due evenly over `spread` seconds; 0: all at one instant."""
+
+    jobs: int
+    spread: float
+
+    def lags(self, commands: list[list[str]], schedule: Callable[[list[datetime]], object], seconds: float) -> Rates:
+        """Start `python COMMAND` for each of the commands, have `schedule` take all the due times, which lasts about
+        so many `seconds`, and tell how many milliseconds after its time each job started.
+
+        The k-th due time is the k-th job's. RuntimeError: the first was due before all were scheduled.
+        """
+        with directory_of_runs() as runs, _running(commands, runs) as alive:
+            time.sleep(START_SECONDS if commands else 0)
+            due = self.due(1.0 + 1.5 * seconds)
+            schedule(due)
+            self.in_time(due)
+            runs.wait(self.jobs, alive)
+            return self.judged(due, runs)
+
+    def due(self, lead: float) -> list[datetime]:
+        """The due times, the first of them in `lead` seconds."""
+        first = datetime.now(UTC) + timedelta(seconds=lead)
+        return [first + timedelta(seconds=number * self.spread / self.jobs) for number in range(self.jobs)]
+
+    def in_time(self, due: list[datetime]) -> None:
+        """Raise RuntimeError if the first is due already."""
+        if datetime.now(UTC) > due[0]:
+            raise RuntimeError(f"the first of {self.jobs} jobs was due before all were scheduled")
+
+    def judged(self, due: list[datetime], runs: Runs) -> Rates:
+        """Milliseconds between due time and start: `p50`, `p99`, `last` (after the last due time) and `earliest`."""
+        first = runs.first_starts()
+        lags = sorted((first[number] - at.timestamp()) * 1000 for number, at in enumerate(due))
+        last = (max(first.values()) - due[-1].timestamp()) * 1000
+        return {
+            "p50": lags[len(lags) // 2],
+            "p99": lags[int(len(lags) * 0.99)],
+            "last": last,
+            "earliest": lags[0],
+        }
 
 
 class Peer(Protocol):
@@ -55,6 +100,9 @@ class Peer(Protocol):
 
     def measure(self, servers: Servers, jobs: int) -> Rates:
         """Rates per second, each over `jobs` jobs."""
+
+    def lags(self, servers: Servers, plan: Plan) -> Rates:
+        """What `Plan.judged` gives, under one worker that was there before the jobs were scheduled."""
 
 
 def lacks(package: str, below: str | None = None, above: str | None = None) -> str | None:
@@ -104,19 +152,34 @@ class Runs:
         self.path = directory / "runs"
         self.path.touch()
 
-    def starts(self) -> list[float]:
-        """When each job first started, in order."""
+    def first_starts(self) -> dict[int, float]:
+        """When each job first started."""
         first: dict[int, float] = {}
         for line in self.path.read_text().splitlines():
             number, at = line.split()
             first.setdefault(int(number), float(at))
-        return sorted(first.values())
+        return first
+
+    def starts(self) -> list[float]:
+        """When each job first started, in order."""
+        return sorted(self.first_starts().values())
 
     def drained(self, jobs: int, alive: Callable[[], bool] = lambda: True) -> float:
         """Starts per second between the 5th and the 95th percentile, so that neither start-up nor tail counts.
 
         At DRAIN_SECONDS the rate of what ran until then is taken. TimeoutError: nothing more ran for QUIET_SECONDS.
         """
+        self._watch(jobs, alive)
+        starts = self.starts()
+        low, high = int(len(starts) * 0.05), int(len(starts) * 0.95)
+        return (high - low) / (starts[high] - starts[low])
+
+    def wait(self, jobs: int, alive: Callable[[], bool] = lambda: True) -> None:
+        """Wait until all of them ran; TimeoutError."""
+        if (count := self._watch(jobs, alive)) < jobs:
+            raise TimeoutError(f"only {count} of {jobs} due jobs ran within {DRAIN_SECONDS:.0f} s")
+
+    def _watch(self, jobs: int, alive: Callable[[], bool]) -> int:
         begin = last = time.monotonic()
         count = 0
         while count < jobs and time.monotonic() - begin < DRAIN_SECONDS:
@@ -127,9 +190,7 @@ class Runs:
                 raise RuntimeError(f"a worker's process ended after {count} of {jobs} jobs")
             if time.monotonic() - last > QUIET_SECONDS:
                 raise TimeoutError(f"only {count} of {jobs} due jobs ran; nothing more for {QUIET_SECONDS:.0f} s")
-        starts = self.starts()
-        low, high = int(len(starts) * 0.05), int(len(starts) * 0.95)
-        return (high - low) / (starts[high] - starts[low])
+        return count
 
 
 @contextmanager
@@ -143,6 +204,13 @@ def directory_of_runs() -> Iterator[Runs]:
 
 def drain_by(commands: list[list[str]], jobs: int, runs: Runs) -> float:
     """Starts per second while `python COMMAND` runs for each of the commands, until all the due jobs ran."""
+    with _running(commands, runs) as alive:
+        return runs.drained(jobs, alive)
+
+
+@contextmanager
+def _running(commands: list[list[str]], runs: Runs) -> Iterator[Callable[[], bool]]:
+    """`python COMMAND` for each of the commands, as long as the block lasts; tells whether all of them live."""
     log = runs.path.with_name("log")
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -156,7 +224,7 @@ def drain_by(commands: list[list[str]], jobs: int, runs: Runs) -> float:
                         start_new_session=True,
                     )
                 )  # fmt: skip
-        return runs.drained(jobs, lambda: all(process.poll() is None for process in processes))
+        yield lambda: all(process.poll() is None for process in processes)
     except (RuntimeError, TimeoutError):
         sys.stderr.write(log.read_text(errors="replace")[-4000:] + "\n")
         raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.alternatives.interface import (
     WARM_UP,
+    Plan,
     Rates,
     Servers,
     directory_of_runs,
@@ -21,6 +22,7 @@ from bench.alternatives.interface import (
 
 NAME = "Procrastinate"
 QUEUE, TASK = "peers", "note"
+POLL_SECONDS = 0.2
 
 
 def missing() -> str | None:
@@ -67,12 +69,27 @@ def measure(servers: Servers, jobs: int) -> Rates:
     return rates
 
 
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """One call a job; its worker looks for jobs whose time has come five times a second (left alone: once in five)."""
+    from procrastinate import SyncPsycopgConnector
+
+    app, task = _app(SyncPsycopgConnector(conninfo=servers.libpq_url))
+    with app.open():
+        app.schema_manager.apply_schema()
+
+        def schedule(due: list[datetime]) -> None:
+            for number, at in enumerate(due):
+                task.configure(schedule_at=at).defer(number=number)
+
+        return plan.lags([["-m", "bench.alternatives.procrastinate", servers.libpq_url]], schedule, plan.jobs / 500)
+
+
 def serve(url: str) -> None:
     """The worker's process."""
     from procrastinate import PsycopgConnector
 
     app, _ = _app(PsycopgConnector(conninfo=url))
-    app.run_worker(queues=[QUEUE], concurrency=10)
+    app.run_worker(queues=[QUEUE], concurrency=10, fetch_job_polling_interval=POLL_SECONDS)
 
 
 if __name__ == "__main__":

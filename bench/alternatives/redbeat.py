@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.alternatives.interface import (
     WARM_UP,
+    Plan,
     Rates,
     Servers,
     directory_of_runs,
@@ -75,6 +76,26 @@ def measure(servers: Servers, jobs: int) -> Rates:
     finally:
         _forget(servers.redis_url)
     return rates
+
+
+def lags(servers: Servers, plan: Plan) -> Rates:
+    """One entry a job, saved while beat and the worker run."""
+    from redbeat import RedBeatSchedulerEntry
+    from redbeat.schedules import rrule
+
+    app = _app(servers.redis_url)
+    _forget(servers.redis_url)
+
+    def schedule(due: list[datetime]) -> None:
+        for number, at in enumerate(due):
+            once = rrule("SECONDLY", dtstart=at, count=1)
+            RedBeatSchedulerEntry(f"lag-{number}", TASK, once, args=[number], app=app).save()
+
+    command = ["-m", "bench.alternatives.redbeat", servers.redis_url]
+    try:
+        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule, plan.jobs / 500)
+    finally:
+        _forget(servers.redis_url)
 
 
 def _forget(redis_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from bench.scenarios import drain, instant, lag, memory, poll, schedule
+from bench.scenarios import cancel, drain, instant, lag, levers, memory, poll, schedule
 
 __all__ = ["SCENARIOS"]
 
@@ -14,7 +14,9 @@ SCENARIOS: Final[dict[str, ModuleType]] = {
     "drain": drain,
     "lag": lag,
     "instant": instant,
+    "cancel": cancel,
     "poll": poll,
     "memory": memory,
+    "levers": levers,
 }
 """Each has `GOALS` and `measure(run)`."""

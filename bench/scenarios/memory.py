@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 import psutil
 
-from bench import fill
 from bench.contenders import Shop
 from bench.report import Goal
 from bench.run import Run
@@ -16,38 +17,46 @@ from confect_celery.testing.servers import until
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "memory"
-_SETTLE: Final = 3.0
+_SETTLE: Final = 2.0
 
 GOALS: Final = [
     Goal(_NAME, "ours, 1,000,000 pending", 10, at_least=False, beside="ours, 0 pending", apart=True),
 ]
 
 
+@dataclass(frozen=True)
+class _Idle:
+    """A worker at rest: its parent, where the dispatcher and held messages live, and its children."""
+
+    line: str
+    parent: psutil.Process
+
+    def burnt(self) -> float:
+        family = [self.parent, *self.parent.children(recursive=True)]
+        return sum(sum(each.cpu_times()[:2]) for each in family)
+
+
 def measure(run: Run) -> None:
-    """RSS of the worker's parent, where the dispatcher and held messages live; CPU of it and its children."""
-    for count in (0, 100_000) if run.quick else (0, 100_000, 1_000_000):
-        with run.shop() as shop:
-            fill.pending(shop, count)
-            _watch(run, shop, f"ours, {count:,} pending")
-    for count in (0, 3_000) if run.quick else (0, 10_000, 100_000):
-        with run.shop(database=None) as shop:
+    """RSS of the workers' parents; CPU of them and their children, counted for each, so that all rest at once."""
+    with ExitStack() as stack:
+        idle: list[_Idle] = []
+        for count in (0, 3_000) if run.quick else (0, 10_000, 100_000):
+            shop = stack.enter_context(run.shop(database=None))
             for n in range(count):
                 shop.module.plain.apply_async((n,), countdown=86400)
-            _watch(run, shop, f"celery eta, {count:,} held", count)
-
-
-def _watch(run: Run, shop: Shop, line: str, held: int = 0) -> None:
-    worker = psutil.Process(shop.worker().pid)
-    if held:
-        until(lambda: _queued(shop) == 0, f"{held} ETA tasks to be taken in", within=180)
-    time.sleep(_SETTLE)  # what is measured is a worker at rest
-    family = [worker, *worker.children(recursive=True)]
-    before = sum(sum(each.cpu_times()[:2]) for each in family)
-    watch = run.size(4, 15)
-    time.sleep(watch)
-    used = sum(sum(each.cpu_times()[:2]) for each in family) - before
-    run.sample(_NAME, line, "MiB", worker.memory_info().rss / 2**20)
-    run.sample(_NAME, f"{line}, idle CPU", "%", used / watch * 100)
+            idle.append(_Idle(f"celery eta, {count:,} held", psutil.Process(shop.worker().pid)))
+            until(lambda shop=shop: _queued(shop) == 0, f"{count} ETA tasks to be taken in", within=180)  # type: ignore[misc]
+        for count in (0, 1_000_000) if run.quick else (0, 100_000, 1_000_000):
+            shop = stack.enter_context(run.shop(pending=count))
+            idle.append(_Idle(f"ours, {count:,} pending", psutil.Process(shop.worker().pid)))
+        time.sleep(_SETTLE)
+        before = [each.burnt() for each in idle]
+        watch = run.size(3, 15)
+        time.sleep(watch)
+        used = [each.burnt() - was for each, was in zip(idle, before, strict=True)]
+        for each, seconds in zip(idle, used, strict=True):
+            run.sample(_NAME, each.line, "MiB", each.parent.memory_info().rss / 2**20)
+            run.sample(_NAME, f"{each.line}, idle CPU", "%", seconds / watch * 100)
 
 
 def _queued(shop: Shop) -> int:

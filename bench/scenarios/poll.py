@@ -26,9 +26,8 @@ GOALS: Final = [
 
 def measure(run: Run) -> None:
     """The look is the store's own query, 101 times a sample; the old snapshot was taken before 100,000 rows ended."""
-    for rows in (0, 100_000) if run.quick else _SIZES:
-        with run.shop() as shop:
-            fill.pending(shop, rows)
+    for rows in _SIZES[:2] if run.quick else _SIZES:
+        with run.shop(pending=rows) as shop:
             engine = shop.confect.store.database.engine
             line = f"{rows:,} rows"
             for _ in range(run.rounds):
@@ -39,7 +38,7 @@ def measure(run: Run) -> None:
                     run.sample(_NAME, f"{line}, {what}", "MiB", size / 2**20)
             with engine.connect().execution_options(isolation_level="REPEATABLE READ") as old:
                 old.exec_driver_sql("SELECT 1 FROM _scheduled_functions LIMIT 1").all()
-                fill.ended(shop, _WAVE)
+                fill.ended(shop.confect.store, run.size(20_000, _WAVE))
                 since = DateTime.now()
                 for _ in range(run.rounds):
                     run.sample(_NAME, f"{line}, old snapshot", "ms", _look(shop, since))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from bench import alternatives
+from bench import peers
 from bench.contenders import Shop
 from bench.report import Goal
 from bench.run import Run, Stopwatch
@@ -36,7 +36,7 @@ _OF_PEERS: Final = {"schedule": "one call", "cancel": "cancel", "drain": "drain"
 
 def measure(run: Run) -> None:
     """Nothing becomes due meanwhile, and no worker runs."""
-    count = run.size(300, 2000)
+    count = run.count or run.size(500, 2000)
     with ExitStack() as stack:
         lines: dict[str, Callable[[], None]] = {}
         for kind, title in (("postgresql", "PostgreSQL"), ("sqlite", "SQLite")):
@@ -44,10 +44,15 @@ def measure(run: Run) -> None:
             lines[title] = partial(_ours, run, shop, title, count)
         native = stack.enter_context(run.shop(database=None))
         lines["native"] = partial(_native, run, native, count)
-        servers = alternatives.Servers(run.servers.database("postgresql"), run.servers.broker("redis"))
-        for name in ("procrastinate",) if run.quick else alternatives.PEERS:
-            lines[name] = partial(_peer, run, name, servers, count)
+        for name in peers.chosen(run):
+            lines[name] = partial(_peer, run, name, count)
         lines["publish"] = partial(_publish, run, native, count)
+        why = run.servers.why_not("rabbitmq")
+        if why is None:
+            rabbit = stack.enter_context(run.shop("rabbitmq", None))
+            lines["RabbitMQ"] = partial(_rabbit, run, rabbit, count)
+        else:
+            run.report.skip("publish, rabbitmq", why)
         lines["limits"] = _limits(run, stack, count)
         run.contend(lines)
 
@@ -84,14 +89,24 @@ def _native(run: Run, shop: Shop, count: int) -> None:
     run.sample(_NAME, _NATIVE, "jobs/s", watch.rate(count))
 
 
-def _peer(run: Run, name: str, servers: alternatives.Servers, count: int) -> None:
-    """The peer in a process and a database of its own; what it drains there it drains with one worker."""
-    rates = alternatives.run_all(servers, count, [name])[name]
-    if isinstance(rates, str):
-        run.report.skip(name, rates)
-        return
-    for key, rate in rates.items():
+def _peer(run: Run, name: str, count: int) -> None:
+    for key, rate in (peers.figures(run, name, count) or {}).items():
         run.sample(_NAME, f"{name}, {_OF_PEERS[key]}", "jobs/s", rate)
+
+
+def _rabbit(run: Run, shop: Shop, count: int) -> None:
+    """What kombu and RabbitMQ take, with each message confirmed and without."""
+    for confirmed in (False, True):
+        line = "limit: kombu publish, RabbitMQ" + (", confirmed" if confirmed else "")
+        options = {"confirm_publish": confirmed}
+        with shop.app.connection_for_write(transport_options=options) as connection:
+            queue = connection.SimpleQueue("bench-limit")  # durable, its messages persistent
+            queue.put({"n": 0})
+            with Stopwatch() as watch:
+                for n in range(count):
+                    queue.put({"n": n})
+            run.sample(_NAME, line, "jobs/s", watch.rate(count))
+            queue.close()
 
 
 def _publish(run: Run, native: Shop, count: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from bench.alternatives.interface import Plan, Runs
 from bench.record import Starts
 from bench.report import Goal, Report, percentile
 
@@ -77,6 +79,37 @@ def test_what_was_skipped_or_missed_is_shown() -> None:
     it.show(console)
     text = console.export_text()
     assert "skipped: peer: not installed" in text and "missed" in text and "1.5x" in text and "not measured" in text
+
+
+def test_how_safe_the_servers_are_and_how_long_it_took_is_shown() -> None:
+    it = Report(about={"durability": {"PostgreSQL": "fsync on"}, "seconds": {"drain": 61.2, "lag": 7.0}})
+    console = Console(record=True, width=120)
+    it.show(console)
+    text = console.export_text()
+    assert "durability: PostgreSQL: fsync on" in text and "seconds: drain 61, lag 7" in text
+
+
+def test_a_plan_spreads_due_times_evenly() -> None:
+    before = datetime.now(UTC)
+    due = Plan(4, 2.0).due(3.0)
+    assert timedelta(seconds=3) <= due[0] - before < timedelta(seconds=4)
+    assert [(at - due[0]).total_seconds() for at in due] == [0, 0.5, 1, 1.5]
+    assert len(set(Plan(4, 0).due(3.0))) == 1
+
+
+def test_a_plan_that_was_scheduled_too_late_is_refused() -> None:
+    plan = Plan(2, 1.0)
+    plan.in_time(plan.due(10))
+    with pytest.raises(RuntimeError, match="due before all were scheduled"):
+        plan.in_time(plan.due(-0.01))
+
+
+def test_lags_are_of_each_job_s_first_start(tmp_path: Path) -> None:
+    runs, plan = Runs(tmp_path), Plan(3, 3.0)
+    due = [datetime.fromtimestamp(1000 + n, UTC) for n in range(3)]
+    runs.path.write_text("0 1000.010\n1 1000.900\n2 1002.030\n0 1009.0\n")
+    lags = plan.judged(due, runs)
+    assert lags == {key: pytest.approx(ms) for key, ms in {"p50": 10, "p99": 30, "last": 30, "earliest": -100}.items()}
 
 
 def test_starts_know_their_rate_and_doubles(tmp_path: Path) -> None:
