@@ -6,12 +6,20 @@ from bench import alternatives
 from bench.alternatives.interface import Rates
 from bench.run import Run
 
-__all__ = ["chosen", "figures"]
+__all__ = ["chosen", "figures", "title"]
+
+_POLLING = {"procrastinate": "procrastinate polling every 0.2 s"}
+"""Those that do not run as they come: left alone it looks every five seconds."""
 
 
 def chosen(run: Run) -> tuple[str, ...]:
     """Those that take part: in a quick run just one."""
     return ("procrastinate",) if run.quick else alternatives.PEERS
+
+
+def title(name: str) -> str:
+    """The peer's name where it is about how late it starts jobs."""
+    return _POLLING.get(name, name)
 
 
 def figures(run: Run, name: str, jobs: int, spread: float | None = None) -> Rates | None:

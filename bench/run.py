@@ -47,8 +47,10 @@ class Run:
         servers = self.servers
         if database is None:
             return Shop(servers.directory, servers.broker(broker), None, {**conf, **self.conf})
-        like = servers.filled(pending, partial(self._fill, pending)) if pending else None
-        url = servers.database(database, like)
+        shared = 0 < pending <= _MILLION  # more takes too much of the disk to be there twice
+        url = servers.database(database, servers.filled(pending, partial(self._fill, pending)) if shared else None)
+        if pending and not shared:
+            self._fill(pending, url)
         drop = partial(servers.drop, url)
         return Shop(servers.directory, servers.broker(broker), url, {**conf, **self.conf}, drop)
 

@@ -48,7 +48,7 @@ def lags(servers: Servers, plan: Plan) -> Rates:
 
     scheduler.start()
     try:
-        return plan.lags([], schedule, plan.jobs / 400)
+        return plan.lags([], schedule)
     finally:
         scheduler.shutdown(wait=False)
 

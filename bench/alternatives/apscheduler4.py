@@ -65,7 +65,10 @@ async def _lags(url: str, plan: Plan) -> Rates:
     with directory_of_runs() as runs:
         async with _scheduler(url) as (scheduler, schedule):
             await scheduler.start_in_background()
-            due = plan.due(1 + plan.jobs / 150)
+            begun = time.perf_counter()
+            for number in range(WARM_UP):
+                await schedule(number, in_an_hour())
+            due = plan.due(plan.lead(time.perf_counter() - begun))
             for number, at in enumerate(due):
                 await schedule(number, at)
             plan.in_time(due)

@@ -87,7 +87,7 @@ def lags(servers: Servers, plan: Plan) -> Rates:
                 client.enqueue_in_transaction(connection, how, number)
 
     try:
-        return plan.lags([["-m", "bench.alternatives.dbos", servers.libpq_url]], schedule, plan.jobs / 500)
+        return plan.lags([["-m", "bench.alternatives.dbos", servers.libpq_url]], schedule)
     finally:
         client.destroy()
         engine.dispose()

@@ -106,14 +106,16 @@ def lags(servers: Servers, plan: Plan) -> Rates:
         with transaction.atomic():
             clocks = ClockedSchedule.objects.bulk_create(ClockedSchedule(clocked_time=at) for at in due)
             PeriodicTask.objects.bulk_create(
-                PeriodicTask(name=f"lag-{number}", task=TASK, args=json.dumps([number]), clocked=clock, one_off=True)
+                PeriodicTask(
+                    name=f"lag-{number}-{clock.pk}", task=TASK, args=json.dumps([number]), clocked=clock, one_off=True
+                )
                 for number, clock in enumerate(clocks)
             )
             PeriodicTasks.update_changed()
 
     command = ["-m", "bench.alternatives.django_celery_beat", servers.postgres_url, servers.redis_url]
     try:
-        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule, 2 + plan.jobs / 1000)
+        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule)
     finally:
         with app.connection_for_write() as connection:
             connection.default_channel.queue_purge(QUEUE)

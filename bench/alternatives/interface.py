@@ -47,19 +47,26 @@ class Plan:
     jobs: int
     spread: float
 
-    def lags(self, commands: list[list[str]], schedule: Callable[[list[datetime]], object], seconds: float) -> Rates:
-        """Start `python COMMAND` for each of the commands, have `schedule` take all the due times, which lasts about
-        so many `seconds`, and tell how many milliseconds after its time each job started.
+    def lags(self, commands: list[list[str]], schedule: Callable[[list[datetime]], object]) -> Rates:
+        """Start `python COMMAND` for each of the commands, have `schedule` take all the due times, and tell how many
+        milliseconds after its time each job started.
 
-        The k-th due time is the k-th job's. RuntimeError: the first was due before all were scheduled.
+        The k-th due time is the k-th job's. How long it takes to schedule them is rehearsed with a few that are due in
+        an hour. RuntimeError: the first was due before all were scheduled.
         """
         with directory_of_runs() as runs, _running(commands, runs) as alive:
             time.sleep(START_SECONDS if commands else 0)
-            due = self.due(1.0 + 1.5 * seconds)
+            begun = time.perf_counter()
+            schedule([in_an_hour()] * WARM_UP)
+            due = self.due(self.lead(time.perf_counter() - begun))
             schedule(due)
             self.in_time(due)
             runs.wait(self.jobs, alive)
             return self.judged(due, runs)
+
+    def lead(self, rehearsal: float) -> float:
+        """In how many seconds the first may be due, where WARM_UP were scheduled in so many."""
+        return 1.0 + 1.5 * rehearsal / WARM_UP * self.jobs
 
     def due(self, lead: float) -> list[datetime]:
         """The due times, the first of them in `lead` seconds."""

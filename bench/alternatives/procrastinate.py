@@ -81,7 +81,7 @@ def lags(servers: Servers, plan: Plan) -> Rates:
             for number, at in enumerate(due):
                 task.configure(schedule_at=at).defer(number=number)
 
-        return plan.lags([["-m", "bench.alternatives.procrastinate", servers.libpq_url]], schedule, plan.jobs / 500)
+        return plan.lags([["-m", "bench.alternatives.procrastinate", servers.libpq_url]], schedule)
 
 
 def serve(url: str) -> None:

@@ -93,7 +93,7 @@ def lags(servers: Servers, plan: Plan) -> Rates:
 
     command = ["-m", "bench.alternatives.redbeat", servers.redis_url]
     try:
-        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule, plan.jobs / 500)
+        return plan.lags([[*command, "worker"], [*command, "beat"]], schedule)
     finally:
         _forget(servers.redis_url)
 

@@ -73,7 +73,7 @@ def _native(run: Run, broker: str, count: int) -> None:
 def _peer(run: Run, name: str, count: int) -> None:
     lags = peers.figures(run, name, count, 0)
     if lags is not None:
-        run.sample(_NAME, f"{name}, last start", "s", lags["last"] / 1000)
+        run.sample(_NAME, f"{peers.title(name)}, last start", "s", lags["last"] / 1000)
 
 
 def _judge(run: Run, shop: Shop, due: float, count: int, line: str) -> None:

@@ -72,7 +72,7 @@ def _peer(run: Run, name: str, rate: int) -> None:
     lags = peers.figures(run, name, int(rate * _OF_PEERS), _OF_PEERS) or {}
     for key in ("p50", "p99", "earliest"):
         if key in lags:
-            run.sample(_NAME, f"{name}, {rate:,}/s, {key}", "ms", lags[key])
+            run.sample(_NAME, f"{peers.title(name)}, {rate:,}/s, {key}", "ms", lags[key])
 
 
 def _judge(run: Run, shop: Shop, due: list[float], line: str) -> None:
