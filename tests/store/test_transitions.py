@@ -26,6 +26,13 @@ def hold(store: Store, connection: sa.Connection, id: str, attempt: int) -> bool
     return bool(store.rows.hold(connection, [pending(id, attempt)], NOW + HELD_FOR))
 
 
+def doubt(store: Store, connection: sa.Connection, id: str, attempt: int) -> bool:
+    """Of a row that is held; `tests/store/test_holding.py` shows when it comes to that."""
+    again = {"rows": [id], "then": NOW + HELD_FOR}
+    assert not connection.execute(store.rows._doubt, again).rowcount
+    return hold(store, connection, id, attempt) and bool(connection.execute(store.rows._doubt, again).rowcount)
+
+
 def release(store: Store, connection: sa.Connection, id: str, attempt: int) -> bool:
     """Of a row that is held; what is not cannot be released."""
     assert not store.rows.release(connection, [id], attempt, NOW + SECOND)
@@ -51,13 +58,14 @@ STEPS: dict[str, Step] = {
     "lose": lambda s, c, id, n: s.rows.lose(c, id, n, NOW + SECOND),
     "hold": hold,
     "release": release,
+    "doubt": doubt,
     "succeed_together": lambda s, c, id, n: s.rows.succeed_together(c, [pending(id, n)], NOW),
     "bury": lambda s, c, id, n: s.rows.bury(c, [row.id for row in s.rows.dead(c, NOW, 10) if row.id == id], NOW, ERROR),
 }
 EDGE_OF = {"succeed_together": "succeed_pending", "lose": "postpone", "requeue": "retry", "bury": "fail_running"}
 
 
-RETURNING = ("hold", "release", "succeed_together")
+RETURNING = ("hold", "release", "doubt", "succeed_together")
 """Only where an UPDATE can tell which rows it changed."""
 
 
