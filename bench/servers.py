@@ -56,7 +56,12 @@ class Servers:
             server: Server = RabbitServer(directory) if kind == "rabbitmq" else redis_server(directory)
             self._brokers[kind] = server  # so that it is ended even when its start fails
             server.start()
-        return self._brokers[kind].url()
+        url = self._brokers[kind].url()
+        if kind == "redis":  # its 256 database numbers come round again in a long run, with what was left there
+            client: Any = redis.Redis.from_url(url)
+            client.flushdb()
+            client.close()
+        return url
 
     def database(self, kind: str, like: str | None = None) -> str:
         """The URL of a fresh database; on PostgreSQL it may be a copy of another that nobody is connected to."""

@@ -21,8 +21,6 @@ _AFTER: Final = "started though cancelled before"
 _OTHERS: Final = "not cancelled, and not run just once"
 _RATE: Final = 100
 _KINDS: Final = ("action", "writing mutation", "task")
-_HELD: Final = -1
-"""The `deliveries` of a row that a worker has reserved, but not begun."""
 
 GOALS: Final = [
     Goal(_NAME, _AFTER, 0, at_least=False),
@@ -74,9 +72,10 @@ def _measure(run: Run, shop: Shop, count: int) -> None:
 
 
 def _unbegun(shop: Shop) -> set[str]:
-    """The ids of the rows that were cancelled before they were claimed."""
+    """The ids of the rows that were cancelled before they were claimed: `deliveries` below 0 are of rows that a worker
+    holds, in doubt or not, and has not begun."""
     c = shop.confect.store.table.c
-    chosen = sa.select(c.id).where(c.state == "canceled", sa.or_(c.attempt == 0, c.deliveries == _HELD))
+    chosen = sa.select(c.id).where(c.state == "canceled", sa.or_(c.attempt == 0, c.deliveries < 0))
     with shop.confect.store.database.autocommit() as connection:
         return set(connection.scalars(chosen))
 

@@ -18,6 +18,7 @@ from bench.contenders import Shop
 from bench.report import Goal, percentile
 from bench.run import Run, Stopwatch
 from confect_celery import DateTime, Duration
+from confect_celery.runtime.batches import BatchTransport
 from confect_celery.runtime.transport import CeleryTransport
 from confect_celery.store import Delivery, NewRow, Pending, SharedTransaction, StateKind, Statements, new_id
 from confect_celery.store.dialects.base import Rows, insert_many, lock_number
@@ -29,6 +30,12 @@ _NAME: Final = "levers"
 GOALS: Final[list[Goal]] = []
 _TOGETHER: Final = 16
 _MANY: Final = 10_000
+_BATCHES: Final = 10
+_LOOK: Final = "SELECT pg_try_advisory_xact_lock(%s) FROM _scheduled_functions WHERE id = %s AND state = 'pending'"
+_END: Final = (
+    "UPDATE _scheduled_functions SET state = 'success', completed_time = now(), next_at = NULL"
+    " WHERE id = %s AND attempt = 0 AND state = 'pending'"
+)
 
 
 def measure(run: Run) -> None:
@@ -166,7 +173,9 @@ class _Bench:
 
     def messages(self) -> None:
         app, due = self.shop.app, DateTime.now() + Duration.days(1)
-        transport = CeleryTransport(app, self.shop.confect.settings)
+        settings = self.shop.confect.settings
+        transport = CeleryTransport(app, settings)
+        batches = BatchTransport(app, settings, transport)
         name = self.shop.module.functions["action"].name
         deliveries = [Delivery(new_id(due), name, "action", {"n": n}, due, 0, {}, None) for n in range(self.count)]
         eta = due.to_utc()
@@ -179,8 +188,17 @@ class _Bench:
             for each in deliveries:
                 transport.publish(each)
 
+        def together() -> None:
+            for _ in range(_BATCHES):  # of few rows there are few messages
+                for each in batches.bundle(deliveries, 1):
+                    batches.publish(each)
+
         self.compare(
-            {"message, app.send_task": lambda: self.timed(full), "message, of a row": lambda: self.timed(ours)}
+            {
+                "row published, app.send_task": lambda: self.timed(full),
+                "row published, its own message": lambda: self.timed(ours),
+                f"row published, {settings.batch} in a message": lambda: self.timed(together, _BATCHES * self.count),
+            }
         )
 
     def mutations(self) -> None:
@@ -195,12 +213,17 @@ class _Bench:
 
             return self.timed(work)
 
-        def two() -> float:
-            rows = self.pending(self.count)
-            with psycopg.connect(
-                _libpq(self.database.url), autocommit=True, cursor_factory=psycopg.ClientCursor
-            ) as raw:
-                return self.timed(lambda: [_mutate_in_two(raw, row) for row in rows])
+        def bare(mutate: Callable[[psycopg.Connection[Any], Pending], None]) -> float:
+            rows, url = self.pending(self.count), _libpq(self.database.url)
+
+            def work() -> None:
+                for row in rows:
+                    mutate(raw, row)
+
+            with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as raw:
+                rate = self.timed(work)
+            self.ended(rows)
+            return rate
 
         def shared() -> float:
             rows = self.pending(self.count)
@@ -219,9 +242,14 @@ class _Bench:
 
         self.compare(
             {
-                "mutation, its own transaction, four round trips": four,
-                "mutation, its own transaction, two round trips (bare psycopg)": two,
+                "mutation, its own transaction": four,
                 f"mutation, {_TOGETHER} in one transaction, each in a savepoint": shared,
+            }
+        )
+        self.compare(
+            {
+                "mutation by bare psycopg, four round trips": lambda: bare(_mutate_in_four),
+                "mutation by bare psycopg, two round trips": lambda: bare(_mutate_in_two),
             }
         )
 
@@ -337,22 +365,19 @@ class _Lists(PostgresqlDialect):
         insert_many(connection, insert, rows)
 
 
-def _mutate_in_two(raw: psycopg.Connection[Any], row: Pending) -> bool:
+def _mutate_in_four(raw: psycopg.Connection[Any], row: Pending) -> None:
+    raw.execute("BEGIN")
+    assert raw.execute(_LOOK, (lock_number(row.id), row.id)).fetchone() == (True,)
+    assert raw.execute(_END, (row.id,)).rowcount == 1
+    raw.execute("COMMIT")
+
+
+def _mutate_in_two(raw: psycopg.Connection[Any], row: Pending) -> None:
     """BEGIN goes with the first statement, COMMIT with the last."""
-    cursor = raw.execute(
-        "BEGIN; SELECT pg_try_advisory_xact_lock(%s) FROM _scheduled_functions"
-        " WHERE id = %s AND attempt = 0 AND state = 'pending'",
-        (lock_number(row.id), row.id),
-    )
+    cursor = raw.execute(f"BEGIN; {_LOOK}", (lock_number(row.id), row.id))
     cursor.nextset()
     assert cursor.fetchone() == (True,)
-    cursor = raw.execute(
-        "UPDATE _scheduled_functions SET state = 'success', completed_time = now(), next_at = NULL"
-        " WHERE id = %s AND attempt = 0 AND state = 'pending'; COMMIT",
-        (row.id,),
-    )
-    assert cursor.rowcount == 1
-    return True
+    assert raw.execute(f"{_END}; COMMIT", (row.id,)).rowcount == 1
 
 
 def _libpq(url: sa.URL) -> str:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
+from bench import servers
 from bench.alternatives import run_all
 from bench.alternatives.interface import Servers
 from bench.report import Report
@@ -70,3 +72,13 @@ def test_how_late_a_peer_starts_its_jobs(databases: Databases, brokers: Brokers,
     assert isinstance(lags, dict), lags
     assert lags.keys() == {"p50", "p99", "last", "earliest"}
     assert lags["earliest"] <= lags["p50"] <= lags["p99"] < 10_000
+
+
+def test_a_part_of_redis_that_comes_round_again_is_empty() -> None:
+    with servers.Servers() as running:
+        first = running.broker("redis")
+        left = redis.Redis.from_url(first)
+        left.set("a message", "of an earlier line")
+        assert first in (running.broker("redis") for _ in range(256))
+        assert left.dbsize() == 0
+        left.close()
