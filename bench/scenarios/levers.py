@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
 import psycopg
@@ -20,7 +22,16 @@ from bench.run import Run, Stopwatch
 from confect_celery import DateTime, Duration
 from confect_celery.runtime.batches import BatchTransport
 from confect_celery.runtime.transport import CeleryTransport
-from confect_celery.store import Delivery, NewRow, Pending, SharedTransaction, StateKind, Statements, new_id
+from confect_celery.store import (
+    Delivery,
+    NewRow,
+    OwnTransaction,
+    Pending,
+    SharedTransaction,
+    StateKind,
+    Statements,
+    new_id,
+)
 from confect_celery.store.dialects.base import Rows, insert_many, lock_number
 from confect_celery.store.dialects.postgresql import PostgresqlDialect
 
@@ -29,8 +40,9 @@ __all__ = ["GOALS", "measure"]
 _NAME: Final = "levers"
 GOALS: Final[list[Goal]] = []
 _TOGETHER: Final = 16
-_MANY: Final = 10_000
+_MANY: Final = 4_000
 _BATCHES: Final = 10
+_TURNS: Final = 3
 _LOOK: Final = "SELECT pg_try_advisory_xact_lock(%s) FROM _scheduled_functions WHERE id = %s AND state = 'pending'"
 _END: Final = (
     "UPDATE _scheduled_functions SET state = 'success', completed_time = now(), next_at = NULL"
@@ -39,8 +51,8 @@ _END: Final = (
 
 
 def measure(run: Run) -> None:
-    """Each lever's ways one after the other, round after round; the gain is that of the round."""
-    count = run.count or run.size(300, 1000)
+    """Each lever's ways by turns, the medians of some turns a round; the gain is that of the turns."""
+    count = max((run.count or run.size(300, 1500)) // _TURNS, _TOGETHER)
     with run.shop() as shop:
         bench = _Bench(run, shop, count)
         levers = [
@@ -68,14 +80,13 @@ class _Bench:
 
     def compare(self, ways: dict[str, Callable[[], float]], unit: str = "/s") -> None:
         """The rate of each way, and what it is beside the first."""
-        first: float | None = None
-        for line, way in ways.items():
-            rate = way()
-            self.run.sample(_NAME, line, unit, rate)
-            if first is None:
-                first = rate
-            else:
-                self.run.sample(_NAME, f"{line}: gain", "x", rate / first)
+        turns = [{line: way() for line, way in ways.items()} for _ in range(_TURNS)]
+        first = next(iter(ways))
+        for line in ways:
+            self.run.sample(_NAME, line, unit, median(turn[line] for turn in turns))
+            if line != first:
+                gain = median(turn[line] / turn[first] for turn in turns)
+                self.run.sample(_NAME, f"{line}: gain", "x", gain)
 
     def timed(self, work: Callable[[], object], count: int | None = None) -> float:
         with Stopwatch() as watch:
@@ -106,22 +117,20 @@ class _Bench:
     # -- the levers
 
     def round_trips(self) -> None:
-        rows = self.new(2 * self.count, DateTime.now() + Duration.days(1))
+        def inserts(transaction: Callable[[], AbstractContextManager[OwnTransaction]]) -> float:
+            rows = self.new(self.count, DateTime.now() + Duration.days(1))
 
-        def three() -> None:
-            for row in rows[: self.count]:
-                with self.database.transaction() as transaction:
-                    self.insert(transaction.connection, [row])
+            def work() -> None:
+                for row in rows:
+                    with transaction() as begun:
+                        self.insert(begun.connection, [row])
 
-        def one() -> None:
-            for row in rows[self.count :]:
-                with self.database.statement() as transaction:
-                    self.insert(transaction.connection, [row])
+            return self.timed(work)
 
         self.compare(
             {
-                "INSERT within BEGIN and COMMIT": lambda: self.timed(three),
-                "INSERT in AUTOCOMMIT": lambda: self.timed(one),
+                "INSERT within BEGIN and COMMIT": lambda: inserts(self.database.transaction),
+                "INSERT in AUTOCOMMIT": lambda: inserts(self.database.statement),
             }
         )
 
