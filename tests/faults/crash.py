@@ -59,6 +59,8 @@ def arm(directory: Path) -> None:
     Database.transaction = _transaction(Database.transaction)  # type: ignore[method-assign]
     Database.statement = _transaction(Database.statement)  # type: ignore[method-assign]
     CeleryTransport.publish = _around("publish", CeleryTransport.publish)  # type: ignore[method-assign]
+    # Rows that are due together go out in one round trip, each in a message of its own.
+    CeleryTransport.publish_each = _around("publish", CeleryTransport.publish_each)  # type: ignore[method-assign]
     BatchTransport.publish = _around("publish", BatchTransport.publish)  # type: ignore[method-assign]
     Request.acknowledge = _around("ack", Request.acknowledge)
 
