@@ -118,6 +118,7 @@ LOST_AFTER = (
     "function ended",
     "succeed_running before",
     "succeed_running after",
+    *ACK,  # by its parent, while the child goes on: it may have claimed the row by then
 )
 
 
