@@ -304,11 +304,7 @@ class Play(World):
         if self.running or self.waiting or not self.can_write or not messages:
             return
         self.advance(max(max(m.due for m in messages) - self.now, 0) / 1e6)
-        self.together = [message.key for message in messages]
-        try:
-            Child(self, messages, between, shares=shares).run()
-        finally:
-            self.together = []
+        Child(self, messages, between, shares=shares).run()
 
     def deliver(
         self,

@@ -174,8 +174,6 @@ class World:
         self.running: list[Frame] = []
         self.waiting: list[Frame] = []
         """Whose end a batch records with the claim of its next row."""
-        self.together: list[int] = []
-        """The keys of the batch that is delivered."""
         self.deaths: list[tuple[str, int, int]] = []
         self.fault: Fault | None = None
         self._fault_in = 0
@@ -292,8 +290,6 @@ class World:
         self.happened[f"{fault.how} {fault.when} a {where}"] += 1
         for frame in (*self.running, *self.waiting):  # whoever runs cannot write its end, or its lease
             self.excuse_loss(frame.key)
-        for key in self.together:  # a claim whose answer is lost is nobody's, once its lease is over
-            self.excuse_loss(key)
         return fault
 
     def excuse_loss(self, key: int) -> None:
