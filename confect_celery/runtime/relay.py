@@ -157,7 +157,7 @@ class Relay(Claims):
 
         def done(transaction: OwnTransaction) -> Any:
             database = self._store.database
-            if self._troubles != database.troubles:
+            if database.dialect.holds and self._troubles != database.troubles:  # elsewhere nothing is forgotten
                 troubles, rows, connection = database.troubles, self._store.rows, transaction.connection
                 for end in self._afloat:
                     rows.begin(connection, end.row.id, end.row.attempt, self._lease())

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from confect_celery import Confect, Duration
 from confect_celery.runtime import Succeeded
-from confect_celery.store import Store
+from confect_celery.runtime.relay import Relay
+from confect_celery.store import OwnTransaction, StateKind, Store
+from tests.store.test_database import transient
 
 
 class Nothing(BaseModel):
@@ -49,3 +51,26 @@ def test_mutations_of_a_batch_are_on_disk_unless_told_otherwise(store: Store) ->
     assert commits(store, batched=True) == "on"
     assert commits(store, batched=True, confect_batch_waits_for_disk=False) == "off"
     assert commits(store, batched=False, confect_batch_waits_for_disk=False) == "on"
+
+
+def test_the_end_of_a_row_of_a_batch_is_recorded_after_any_trouble_with_the_database(confect: Confect) -> None:
+    """What a database may have forgotten is made true again then, by statements that every database has."""
+
+    @confect.group("t").internal_action
+    def act(args: Nothing) -> None: ...
+
+    store, tried = confect.store, []
+    id = confect.scheduler.run_after(Duration.seconds(1), act, Nothing())
+    row = store.database.reading(lambda c: store.rows.load_many(c, [id]))[id]
+    relay = Relay(store, confect.clock, confect.settings, lambda: False)
+    assert relay.start(row)
+
+    def fails_once(transaction: OwnTransaction) -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise transient(store.database)
+
+    store.database.retrying(fails_once)
+    assert len(tried) == 2 and relay.succeed(row, lambda: None)
+    found = confect.scheduler.get(id)
+    assert found is not None and found.state.kind is StateKind.SUCCESS
