@@ -44,6 +44,7 @@ BUILT_IN: Final[Mapping[object, frozenset[Kind]]] = {
 }
 """Which kinds of function may have which service."""
 
+_BARE: Final = frozenset({sa.Connection, Session})
 _RUNNING: Final[ContextVar[Scheduler | None]] = ContextVar("confect_celery.running", default=None)
 """The scheduler of the mutation that runs in this thread or task."""
 
@@ -93,7 +94,7 @@ class Invocations:
     def may_share(self, ref: AnyRef) -> bool:
         """Whether the mutation could share a transaction: one that gets hold of the bare connection or a session could
         end it, or set what others would find set."""
-        return not self._services.reached_by(ref) & {sa.Connection, Session}
+        return self._services.reached_by(ref).isdisjoint(_BARE)
 
     def scheduler(self, parent: ScheduledFunctionId | None = None) -> Scheduler:
         """A scheduler whose every call commits at once."""

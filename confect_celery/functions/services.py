@@ -50,7 +50,8 @@ class Services:
 
     def __init__(self) -> None:
         self._providers: dict[object, _Provider] = {}
-        self._checked: set[FunctionRef[Any, Any]] = set()
+        self._checked: dict[FunctionRef[Any, Any], frozenset[object]] = {}
+        """What each reaches."""
         """Functions that were found to be in order with the providers as they are."""
 
     def declare(self, service: object, kinds: frozenset[Kind]) -> None:
@@ -103,7 +104,7 @@ class Services:
             raise ServiceError(ref.name, None, f"{reason} Put another parameter first.")
         for name, parameter in signature.services.items():
             self._check_one(ref, name, parameter, ())
-        self._checked.add(ref)
+        self._checked[ref] = self._reach(ref)
 
     def _check_one(self, ref: FunctionRef[Any, Any], at: str, wanted: Parameter, above: tuple[object, ...]) -> None:
         service = wanted.service
@@ -130,6 +131,10 @@ class Services:
 
     def reached_by(self, ref: FunctionRef[Any, Any]) -> frozenset[object]:
         """All services that the function asks for, and those that their factories ask for."""
+        known = self._checked.get(ref)
+        return self._reach(ref) if known is None else known
+
+    def _reach(self, ref: FunctionRef[Any, Any]) -> frozenset[object]:
         found: set[object] = set()
         wanted = [each.service for each in ref.signature.services.values()]
         while wanted:

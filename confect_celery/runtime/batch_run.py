@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from celery import states
@@ -59,8 +59,10 @@ class BatchRun:
         ids = [entry.id for entry in self._entries]
         database, rows = parts.store.database, parts.store.rows
         self._found = database.reading(lambda connection: rows.load_many(connection, ids), tries=_TRIES)
+        self._found_at = parts.clock.now()
         self._held: dict[str, Pending] = {}
         """Rows of `_found` as they became when they were held."""
+        self._own_headers: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._began = time.monotonic()
 
     def run(self) -> int:
@@ -109,7 +111,10 @@ class BatchRun:
 
     def _hold_from(self, at: int) -> None:
         """Hold the row and those after it that are alike, where none is held yet."""
-        if not self._parts.store.database.dialect.holds or self._entries[at].id in self._held:
+        first = self._found.get(self._entries[at].id)
+        if first is None or first.kind == "mutation" or first.id in self._held:
+            return
+        if not self._parts.store.database.dialect.holds:
             return
         rows: list[Pending] = []
         now = self._parts.clock.now()
@@ -137,24 +142,28 @@ class BatchRun:
     def _is_late(self) -> bool:
         return time.monotonic() - self._began > LONGEST_SECONDS
 
-    def _next_row(self) -> Pending | None:
-        """The row that comes next, as it looks from here."""
-        if self._next >= len(self._entries) or self._is_late():
-            return None
-        entry = self._entries[self._next]
-        row = self._found.get(entry.id)
-        return row if row is not None and self._mismatch(entry, row) is None else None
+    def _next_rows(self) -> Iterator[Pending]:
+        """The rows that come next, as they look from here, up to one that is not as its entry says."""
+        if self._is_late():
+            return
+        for at in range(self._next, len(self._entries)):
+            entry = self._entries[at]
+            row = self._found.get(entry.id)
+            if row is None or self._mismatch(entry, row) is not None:
+                return
+            yield row
 
     def _next_claims(self) -> bool:
-        row = self._next_row()
+        row = next(self._next_rows(), None)
         return row is not None and row.kind != "mutation" and row.scheduled_time <= self._parts.clock.now()
 
-    def _following(self) -> Pending | None:
-        row = self._next_row()
-        if row is None or row.kind != "mutation":
-            return None
-        task = self._parts.app.tasks.get(row.name)
-        return row if isinstance(task, ConfectTask) and task.gate().may_share(row) else None
+    def _following(self) -> Iterator[Pending]:
+        for row in self._next_rows():
+            mutates = row.kind == "mutation" and row.scheduled_time <= self._found_at
+            task = self._parts.app.tasks.get(row.name) if mutates else None
+            if not isinstance(task, ConfectTask) or not task.gate().may_share(row):
+                return
+            yield row
 
     @staticmethod
     def _mismatch(entry: Entry, row: Pending | None) -> str | None:
@@ -180,7 +189,7 @@ class BatchRun:
         request = self._transport.request(_delivery(row))
         request.update(
             {
-                "headers": Context(request).headers,  # else Celery takes ours for the message's, and a retry sends them
+                "headers": self._headers(request),  # else Celery takes ours for the message's, and a retry sends them
                 LOADED: row,
                 CLAIMS: relay,
                 "hostname": batch.hostname,
@@ -201,6 +210,15 @@ class BatchRun:
             self._again.append(at)
         elif said:
             said.ended(outcome, less=inside)
+
+    def _headers(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Those of the shop's own, as Celery would find them."""
+        if request.get("headers") is not None:
+            return request["headers"]  # type: ignore[no-any-return]
+        names = tuple(request)
+        if names not in self._own_headers:
+            self._own_headers[names] = tuple(Context(request).headers or ())
+        return {name: request[name] for name in self._own_headers[names]} or None
 
     def _hand_on(self, rows: list[Pending]) -> None:
         """Publish each in a message of its own: one that takes long must not hold up what came with it."""

@@ -155,8 +155,8 @@ class Gate:
     def _run(self, id: str, attempt: int, name: str | None, loaded: Pending | None, claims: Claims) -> Outcome:
         sharing = claims.sharing
         if sharing is not None and loaded is not None and loaded.name == name:
-            shares = sharing.is_open or (self.may_share(loaded) and sharing.has_next())
-            if shares:
+            may_begin = not sharing.is_open and self._is_due(loaded) and self.may_share(loaded) and sharing.has_next()
+            if may_begin or sharing.is_open:
                 return self._run_sharing(loaded, sharing)
         if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
             return self._run_mutation(id, attempt, name, loaded)  # which reads its row inside its transaction
@@ -225,12 +225,13 @@ class Gate:
                     run.span.end(failed)
 
     def may_share(self, row: Pending) -> bool:
-        """Whether the row is of a mutation that is brief, as far as is known here, and may share a transaction now."""
+        """Whether the row, once it is due, may share a transaction: a brief mutation's, as far as is known here."""
         if row.kind != "mutation" or not self._brevity.is_brief(row.name) or row.name not in self._registry:
             return False
-        if row.scheduled_time > self._clock.now():
-            return False
         return self._store.database.dialect.shares and self._invoker.may_share(self._registry.get(row.name))
+
+    def _is_due(self, row: Pending) -> bool:
+        return row.scheduled_time <= self._clock.now()
 
     def _run_sharing(self, row: Pending, sharing: Sharing) -> Outcome:
         """Run a mutation in its part of a transaction, and then those that may follow it there."""

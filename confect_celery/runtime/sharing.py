@@ -7,7 +7,8 @@ Celery, its signals and its monitors hear of a success is true. What cannot go a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 from typing import Final
 
 from confect_celery.settings import Settings
@@ -31,11 +32,11 @@ class Sharing:
         store: Store,
         clock: Clock,
         settings: Settings,
-        following: Callable[[], Pending | None],
+        following: Callable[[], Iterator[Pending]],
         run_next: Callable[[], None],
     ) -> None:
-        """`following()` is the row after the one that runs, if it is a mutation that may share a transaction now;
-        `run_next()` runs it."""
+        """`following()` gives the rows after the one that runs, as long as they are mutations that may share a
+        transaction now; `run_next()` runs the first of them."""
         self._store = store
         self._clock = clock
         self._settings = settings
@@ -52,7 +53,7 @@ class Sharing:
 
     def has_next(self) -> bool:
         """Whether it is worth while to begin one."""
-        return self._following() is not None
+        return next(self._following(), None) is not None
 
     def enter(self, row: Pending) -> Part | None:
         """The row's part of the transaction, begun for it where none is open; None where it must be run by itself."""
@@ -60,7 +61,10 @@ class Sharing:
             relaxed = not self._settings.batch_waits_for_disk
             self._shared = SharedTransaction(self._store.database, self._store.rows, relaxed=relaxed)
             self._began, self._attempt = time.monotonic(), row.attempt
-        part = self._shared.enter(row)
+            alike = takewhile(lambda each: each.attempt == row.attempt, self._following())
+            part = self._shared.enter(row, list(islice(alike, _MOST - 1)))
+        else:
+            part = self._shared.enter(row)
         self._look()
         if self._shared is not None and not self._shared.parts:
             self.settle()
@@ -80,7 +84,7 @@ class Sharing:
 
     def go_on(self) -> None:
         """Run the rows that follow, inside, as long as they may join; the last of them to come here commits."""
-        while self._has_room() and (row := self._following()) is not None and row.attempt == self._attempt:
+        while self._has_room() and (row := next(self._following(), None)) and row.attempt == self._attempt:
             try:
                 self._run_next()
             except BaseException as error:  # of the machinery: what a function raises ends in its row

@@ -29,14 +29,14 @@ _WORTH_TELLING: Final = Duration.seconds(1)
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """It was `time` in the database, give or take `unsure` seconds, when the monotonic clock said `at`."""
+    """It was `micros` after 1970 in the database, give or take `unsure` seconds, when the monotonic clock said `at`."""
 
-    time: DateTime
+    micros: int
     at: float
     unsure: float
 
     def now(self) -> DateTime:
-        return self.time + Duration.micros(int((time.monotonic() - self.at) * 1_000_000))
+        return DateTime.from_epoch_micros(self.micros + int((time.monotonic() - self.at) * 1_000_000))
 
 
 class DatabaseClock:
@@ -86,7 +86,7 @@ class DatabaseClock:
             theirs: dt.datetime = connection.execute(sa.select(expression)).scalar_one()  # type: ignore[assignment]
             half = (time.monotonic() - before) / 2
             aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
-            answer = _Answer(DateTime.of(aware.astimezone(dt.UTC)), before + half, half)
+            answer = _Answer(DateTime.of(aware).epoch_micros, before + half, half)
             if best is None or answer.unsure < best.unsure:
                 best = answer
             if best.unsure <= _PRECISE_SECONDS:
@@ -97,8 +97,8 @@ class DatabaseClock:
 
 def _agree(known: _Answer, answer: _Answer) -> bool:
     """Whether an unsure answer tells nothing new."""
-    expected = known.time + Duration.seconds(answer.at - known.at)
-    return abs((answer.time - expected).total_seconds()) <= answer.unsure
+    expected = known.micros + (answer.at - known.at) * 1_000_000
+    return abs(answer.micros - expected) <= answer.unsure * 1_000_000
 
 
 def _wall_ahead() -> float:

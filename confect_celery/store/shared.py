@@ -1,5 +1,8 @@
 """One transaction for several mutations, each within a savepoint of its own: one commit, one wait for the disk.
 
+Their rows are locked together, so that what is pending at the beginning is so when its turn comes. A savepoint is begun
+with the first statement of a part, for many a mutation has none.
+
 Each part can be undone without the others, and none waits for long on behalf of another: on PostgreSQL what blocks for
 a moment is broken off, to be done in a transaction of its own.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +39,7 @@ class Part(OwnTransaction):
         super().__init__(connection)
         self.row = row
         self.savepoint_name = savepoint
+        self.has_savepoint = False
         self.before = before
         """How many parts stood before it, whose work it could see."""
         self.is_committed = False
@@ -56,28 +60,36 @@ class SharedTransaction:
         self._running: Part | None = None
         self._stack = ExitStack()
         self._connection: sa.Connection | None = None
+        self._locked: set[str] = set()
+        """Rows that were locked together, and whose turn has not come."""
         self.parts: list[Part] = []
         """Those that were begun, and not undone."""
         self._raised: list[Part] = []
         self.is_over = False
 
-    def enter(self, row: Pending) -> Part | None:
-        """Begin the part of this row, locked as `Statements.lock` does it; None where it is not to be run, or not here.
+    def enter(self, row: Pending, following: Sequence[Pending] = ()) -> Part | None:
+        """Begin the part of this row, pending and locked; None where it is not to be run, or not here.
 
-        Rows that share a transaction have one `attempt`.
+        Rows that share a transaction have one `attempt`. With the first, those that are `following` are locked too.
         """
         with self._rolling_back():
-            connection = self._connection or self._begin()
+            connection = self._connection or self._begin([row, *following])
             self.entered += 1
+            if any(part.row.id == row.id for part in self.parts):  # a batch that names it twice
+                return None
             part = Part(connection, row, f"confect_{self.entered}", len(self.parts))
-            locked = self._rows.lock(
-                connection, row.id, row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
-            )
-            if locked:
+            if row.id in self._locked or self._lock(part):
+                self._locked.discard(row.id)
                 self.parts.append(part)
                 self._running = part
                 return part
         return None
+
+    def _lock(self, part: Part) -> bool:
+        part.has_savepoint = True
+        return self._rows.lock(
+            part.connection, part.row.id, part.row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
+        )
 
     def stands(self, part: Part, error: Exception | None) -> bool:
         """After the part's mutation has run, and raised `error` or not: whether that is its own doing.
@@ -117,10 +129,11 @@ class SharedTransaction:
                 part.is_committed = part.before <= len(self.parts)
         self.is_over = True
 
-    def _begin(self) -> sa.Connection:
+    def _begin(self, rows: Sequence[Pending]) -> sa.Connection:
         connection = self._stack.enter_context(self._database.transaction()).connection
         self._stack.enter_context(self._database.listening_to(connection, self))
         self._database.dialect.bound_waits(connection)
+        self._locked = self._rows.lock_together(connection, rows, relaxed=self._relaxed)
         self._connection = connection
         return connection
 
@@ -130,12 +143,25 @@ class SharedTransaction:
 
     def executes(self, statement: str) -> None:
         """A statement is about to be executed on its connection."""
-        if self._running is not None and self._running.before and self._rows.table.name in statement:
-            self._troubled = self._troubled or _READS.match(statement) is not None
+        part = self._running
+        if part is None:
+            return
+        if not part.has_savepoint:
+            part.has_savepoint = True
+            part.connection.exec_driver_sql(f"SAVEPOINT {part.savepoint_name}")
+        if self._rows.table.name not in statement:
+            return
+        if _READS.match(statement) is None:
+            self._locked.clear()  # it may be one of these that it changes: they are looked at again
+        elif part.before:
+            self._troubled = True
 
     def _undo(self, part: Part) -> None:
-        part.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {part.savepoint_name}")
-        del self.parts[self.parts.index(part) :]
+        at = self.parts.index(part)
+        of = next((each for each in self.parts[at:] if each.has_savepoint), None)
+        if of is not None:  # else neither it nor those after it have executed anything
+            part.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {of.savepoint_name}")
+        del self.parts[at:]
 
     @contextmanager
     def _rolling_back(self) -> Iterator[None]:

@@ -92,6 +92,9 @@ class Statements:
         self._load_locked = self._load.add_columns(dialect.lock)
         self._lock = sa.select(dialect.lock).where(one, attempt, _is(c.state, StateKind.PENDING))
         self._lock_relaxed = self._lock if dialect.relaxed is None else self._lock.add_columns(dialect.relaxed)
+        each = dialect.lock_each(sa.select(c.id).where(attempt, _is(c.state, StateKind.PENDING)), c.id, _AnyId())
+        self._lock_together = each
+        self._lock_together_relaxed = each if dialect.relaxed is None else each.add_columns(dialect.relaxed)
         self._state = sa.select(c.state).where(one)
         self._live = sa.select(c.id).where(
             picked,
@@ -284,6 +287,16 @@ class Statements:
             return False
         self._dialect.note_lock(connection)
         return bool(row[0])
+
+    def lock_together(self, connection: sa.Connection, rows: Sequence[Pending], *, relaxed: bool = False) -> set[str]:
+        """Lock these, of one attempt, that were read before; where the dialect `shares`. Gives back the ids of those
+        that are pending at it still, that nobody else has, and that nobody else will change before the transaction
+        ends."""
+        (attempt,) = {row.attempt for row in rows}
+        ids = [row.id for row in rows]
+        parameters = {"rows": ids, "locks": [lock_number(id) for id in ids], "at_attempt": attempt}
+        found = connection.execute(self._lock_together_relaxed if relaxed else self._lock_together, parameters)
+        return {id for id, locked, *_ in found if locked}
 
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
@@ -479,6 +492,8 @@ class Statements:
         for locking in (self._lock, self._lock_relaxed):
             self._quickly(connection, locking, {**nobody, "lock": 0})
         if self._dialect.shares:
+            for locking in (self._lock_together, self._lock_together_relaxed):
+                connection.execute(locking, {"rows": [""], "locks": [0], "at_attempt": -1})
             connection.execute(self._succeed_together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             self._quickly(connection, statement, {**nobody, **never})

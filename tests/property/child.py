@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -24,8 +24,9 @@ _BRIEF_RUNS = 3
 class Child:
     """All rows are read first, and each is run by what was read then, whatever others do to it `between`.
 
-    What they do comes before each but the first, and the last of it right before a shared transaction ends. Where
-    nobody else can write while a transaction is open it comes before all of them.
+    What they do comes before each but the first, and the last of it right before a shared transaction ends: then rows
+    are not locked together, as if others were changing them. Where nobody else can write while a transaction is open it
+    comes before all of them.
     """
 
     def __init__(self, play: Play, messages: Sequence[Message], between: Sequence[Meanwhile], *, shares: bool) -> None:
@@ -52,6 +53,7 @@ class Child:
             for at in range(1, len(self.messages)):
                 self._others(at)
         play.at_the_end = [lambda: self._others(len(self.messages), 0)] * self.shares
+        play.others_come_between = bool(self.between) and not play.one_writer
         try:
             while self.next < len(self.messages):
                 self._step()
@@ -73,19 +75,22 @@ class Child:
     # -- what the package asks of it
 
     def _next_claims(self) -> bool:
-        row = self._next_row()
+        row = next(self._next_rows(), None)
         return row is not None and row.kind != "mutation" and row.scheduled_time <= self.play.clock.now()
 
-    def _following(self) -> Pending | None:
-        row = self._next_row()
-        return row if row is not None and self.play.confect.gate.may_share(row) else None
+    def _following(self) -> Iterator[Pending]:
+        now = self.play.clock.now()
+        for row in self._next_rows():
+            if row.scheduled_time > now or not self.play.confect.gate.may_share(row):
+                return
+            yield row
 
-    def _next_row(self) -> Pending | None:
-        if self.next >= len(self.messages):
-            return None
-        message = self.messages[self.next]
-        row = self.found.get(message.id)
-        return row if row is not None and row.attempt == message.attempt else None
+    def _next_rows(self) -> Iterator[Pending]:
+        for message in self.messages[self.next :]:
+            row = self.found.get(message.id)
+            if row is None or row.attempt != message.attempt:
+                return
+            yield row
 
     def _step(self) -> None:
         play, at, self.next = self.play, self.next, self.next + 1

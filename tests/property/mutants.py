@@ -86,6 +86,11 @@ def _picked_again(succeed: Any, rows: Any, connection: sa.Connection, given: Any
     return {row.id for row in given}
 
 
+def _picked_anyway(lock: Any, rows: Any, connection: sa.Connection, given: Any, **options: Any) -> set[str]:
+    lock(rows, connection, given, **options)
+    return {row.id for row in given}
+
+
 def _entered_anyway(lock: Any, rows: Any, *args: Any, savepoint: str | None = None, **options: Any) -> bool:
     return bool(lock(rows, *args, savepoint=savepoint, **options)) or savepoint is not None
 
@@ -337,6 +342,7 @@ DECISIONS: Final[Sequence[Mutant]] = (
     Mutant("batch: a claim's answer is not heard", (unheard("runtime.relay:Relay.start"),)),
     # -- a shared transaction
     Mutant("shared: what the lock says of a row is not heard", (call(f"{STATEMENTS}.lock", _entered_anyway),)),
+    Mutant("shared: which rows were locked is not heard", (call(f"{STATEMENTS}.lock_together", _picked_anyway),)),
     Mutant(
         "shared: how the rows ended is not heard", (call(f"{STATEMENTS}.succeed_together", _picked_again),), ONE_WRITER
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -186,6 +186,8 @@ class World:
         self.hooks: list[Callable[[], None]] = []
         self.at_the_end: list[Callable[[], None]] = []
         """What others do right before a shared transaction ends."""
+        self.others_come_between = False
+        """Whether somebody changes rows of a batch while a shared transaction is open."""
         self.locks_rows: list[Callable[[], None]] | None = None
         """The frame of the last transaction that locked rows which others see."""
         self.writers = 0
@@ -393,15 +395,11 @@ class World:
     def _watch_shared_transactions(self) -> None:
         """Their parts are savepoints: what one intends goes with it. Beginning and ending one may fail as well."""
         world, rows = self, self.store.rows
-        entered, undone, locked, ended = (
-            SharedTransaction.enter,
-            SharedTransaction._undo,
-            rows.lock,
-            rows.succeed_together,
-        )
+        entered, undone = SharedTransaction.enter, SharedTransaction._undo
+        locked, locked_together, ended = rows.lock, rows.lock_together, rows.succeed_together
 
-        def enter(shared: SharedTransaction, row: Pending) -> Part | None:
-            part = entered(shared, row)
+        def enter(shared: SharedTransaction, row: Pending, following: Sequence[Pending] = ()) -> Part | None:
+            part = entered(shared, row, following)
             if part is not None:
                 frame = world.frames[-1]
                 world.savepoints[part] = (frame, len(frame))
@@ -421,6 +419,16 @@ class World:
             world.fail(fault, "after")
             return found
 
+        def lock_together(connection: Any, given: Any, **options: Any) -> set[str]:
+            if world.others_come_between:  # who changes them would wait for this very thread
+                return set()
+            fault = world.strikes("enter")
+            world.fail(fault, "before")
+            found = locked_together(connection, given, **options)
+            world.fail(fault, "after")
+            world.happened["rows locked together"] += len(found) > 1
+            return found
+
         def end(connection: Any, parts: Any, now: DateTime) -> set[str]:
             if world.at_the_end and world.can_write:
                 world.at_the_end.pop()()
@@ -435,6 +443,7 @@ class World:
         self._stack.enter_context(mock.patch.object(SharedTransaction, "enter", enter))
         self._stack.enter_context(mock.patch.object(SharedTransaction, "_undo", undo))
         rows.lock = lock  # type: ignore[method-assign, assignment]
+        rows.lock_together = lock_together  # type: ignore[method-assign, assignment]
         rows.succeed_together = end  # type: ignore[method-assign, assignment]
 
     def fail(self, fault: Fault | None, when: str) -> None:

@@ -368,6 +368,14 @@ def test_one_sees_nothing_of_another_in_its_context(shop: Shop) -> None:
     assert {row.parent_id for row in shop.children()} == set(shop.ids.values()), "each is its own scheduler's"
 
 
+@BOTH
+def test_a_batch_that_names_a_row_twice_runs_it_once(shop: Shop) -> None:
+    shop.schedule("a", "b", "c")
+    shop.loaded("a", "b", "b", "c", "a").run()
+    assert shop.ran == ["a", "b", "c"] and shop.marks() == ["a", "b", "c"]
+    assert set(shop.states().values()) == {"success"}
+
+
 # -- that each is by itself
 
 
@@ -539,8 +547,69 @@ def test_one_cancels_another_of_the_same_transaction(shop: Shop) -> None:
 
 
 @POSTGRESQL
+@pytest.mark.parametrize("which", ["a", "b", "c"])
+def test_who_cancels_one_waits_for_the_transaction_it_shares(shop: Shop, which: str) -> None:
+    """One that has run, one that runs, and one whose turn has not come: none starts after its cancel said True."""
+    said: list[tuple[bool, list[str]]] = []
+
+    def cancel() -> None:
+        said.append((shop.confect.scheduler.cancel(shop.ids[which]), list(shop.ran)))
+
+    def during(_: Given) -> None:
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not said
+
+    thread = threading.Thread(target=cancel)
+    shop.does["b"] = during
+    assert shop.run("a", "b", "c") == 1
+    thread.join(30)
+    assert said == [(False, ["a", "b", "c"])]
+    assert set(shop.states().values()) == {"success"} and shop.marks() == ["a", "b", "c"]
+
+
+@POSTGRESQL
+def test_one_that_somebody_is_changing_at_the_beginning_is_looked_at_again(shop: Shop) -> None:
+    shop.schedule("a", "b", "c")
+    released: list[bool] = []
+
+    def lets_go(_: Given) -> None:
+        cancels.rollback()
+        released.append(True)
+
+    shop.does["a"] = lets_go
+    child = shop.loaded("a", "b", "c")
+    with shop.confect.store.database.engine.connect() as cancels:
+        assert shop.confect.scheduler.using(cancels).cancel(shop.ids["b"])
+        child.run()
+    assert released == [True] and shop.ran == ["a", "b", "c"]
+    assert set(shop.states().values()) == {"success"} and shop.marks() == ["a", "b", "c"]
+
+
+@POSTGRESQL
+def test_one_that_cancels_another_over_a_connection_of_its_own(shop: Shop) -> None:
+    """It waits for its own transaction, until the database ends that."""
+
+    def others(_: Given) -> None:
+        if shop.ran.count("c") == 1:
+            assert shop.confect.scheduler.cancel(shop.ids["b"])
+
+    shop.does["c"] = others
+    shop.run("a", "b", "c", "d")
+    assert shop.states() == {**dict.fromkeys("acd", "success"), "b": "canceled"}
+    assert shop.marks() == ["a", "c", "d"]
+    assert {said for said in shop.heard if said[0] == "success"} == {("success", x, "success", True) for x in "acd"}
+
+
+def locked_one_by_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if somebody had been changing each of the rows at the beginning: later others may change them."""
+    monkeypatch.setattr(shop.confect.store.rows, "lock_together", lambda *_, **__: set())
+
+
+@POSTGRESQL
 @pytest.mark.parametrize("how", ["cancel", "reschedule"])
-def test_one_is_changed_after_it_ran(shop: Shop, how: str) -> None:
+def test_one_is_changed_after_it_ran(shop: Shop, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    locked_one_by_one(shop, monkeypatch)
     scheduler = shop.confect.scheduler
 
     def others(_: Given) -> None:
@@ -564,8 +633,9 @@ def test_one_is_changed_after_it_ran(shop: Shop, how: str) -> None:
 
 
 @POSTGRESQL
-def test_a_failure_that_only_what_was_undone_has_caused_is_none(shop: Shop) -> None:
+def test_a_failure_that_only_what_was_undone_has_caused_is_none(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """`c` collides with what `b` wrote; `b` is canceled, so that this never was."""
+    locked_one_by_one(shop, monkeypatch)
 
     def collides(given: Given) -> None:
         if shop.ran.count("c") == 1:
@@ -625,6 +695,96 @@ def test_a_child_that_ends_in_the_midst_leaves_nothing(shop: Shop, at: str) -> N
     del shop.does[at]
     shop.loaded("a", "b", "c", "d").run()
     assert shop.marks() == ["a", "b", "c", "d"] and set(shop.states().values()) == {"success"}
+
+
+# -- a savepoint is begun with the first statement
+
+
+@dataclass
+class Quiet:
+    """A mutation that executes nothing of itself, and what was executed on PostgreSQL meanwhile."""
+
+    function: Any
+    executed: list[str]
+
+    def savepoints(self) -> int:
+        return sum(text.startswith("SAVEPOINT") for text in self.executed)
+
+
+@pytest.fixture
+def quiet(shop: Shop) -> Iterator[Quiet]:
+    @shop.confect.group("t").internal_mutation(errors=(Declared,))
+    def quietly(args: Label, db: DatabaseWriter, scheduler: Scheduler, run_mutation: MutationRunner) -> object:
+        shop.ran.append(args.label)
+        return shop.does.get(args.label, lambda _: None)(Given(db, scheduler, run_mutation))
+
+    brief(shop.confect, quietly)
+    it = Quiet(quietly, [])
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        it.executed.append(statement)
+
+    engine = shop.confect.store.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield it
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@BOTH
+def test_who_executes_nothing_has_none(shop: Shop, quiet: Quiet) -> None:
+    assert shop.run("a", "b", "c", function=quiet.function) == 1
+    assert quiet.savepoints() == 0
+    assert set(shop.states().values()) == {"success"} and set(shop.results().values()) == {"SUCCESS"}
+    assert shop.run("d", "e", "f") == 1
+    assert quiet.savepoints() == 3
+
+
+@BOTH
+def test_who_executes_nothing_and_raises_takes_nobody_with_it(shop: Shop, quiet: Quiet) -> None:
+    shop.schedule("a", "c", "e")
+    shop.schedule("b", "d", function=quiet.function)
+    shop.does["b"] = shop.does["d"] = raising(Declared("no"))
+    before = shop.commits
+    shop.loaded("a", "b", "c", "d", "e").run()
+    assert shop.commits - before == 1 and shop.ran == ["a", "b", "c", "d", "e"]
+    assert shop.marks() == ["a", "c", "e"]
+    assert shop.states() == {**dict.fromkeys("ace", "success"), **dict.fromkeys("bd", "failed")}
+
+
+@POSTGRESQL
+def test_who_executes_nothing_is_undone_with_those_after_it(
+    shop: Shop, quiet: Quiet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that has a savepoint comes after it."""
+    original, lost = shop.confect.store.rows.succeed_together, ["b"]
+
+    def without(connection: sa.Connection, rows: Any, now: Any) -> set[str]:
+        return original(connection, rows, now) - {shop.ids[lost.pop()] if lost else ""}
+
+    monkeypatch.setattr(shop.confect.store.rows, "succeed_together", without)
+    shop.schedule("a", "c", "d")
+    shop.schedule("b", function=quiet.function)
+    shop.loaded("a", "b", "c", "d").run()
+    assert shop.ran == ["a", "b", "c", "d", "b", "c", "d"]
+    assert shop.marks() == ["a", "c", "d"] and set(shop.states().values()) == {"success"}
+
+
+@BOTH
+@pytest.mark.parametrize("what", ["many", "nested"])
+def test_what_is_executed_otherwise_has_one_too(shop: Shop, quiet: Quiet, what: str) -> None:
+    """Many rows go by the driver's own COPY, which SQLAlchemy tells nobody of; a nested mutation is a savepoint."""
+
+    def writes(given: Given) -> None:
+        if what == "many":
+            given.scheduler.run_many([(Duration.hours(1), shop.mark, {"label": "child"})] * 3)
+        else:
+            given.run_mutation(shop.mark, {"label": "nested"})
+        raise Declared("no")
+
+    shop.does["b"] = writes
+    assert shop.run("a", "b", "c", function=quiet.function) == 1
+    assert shop.states() == {"a": "success", "b": "failed", "c": "success"}
+    assert shop.children() == [] and shop.marks() == []
 
 
 # -- what takes long, and what breaks
@@ -749,16 +909,19 @@ def test_one_that_waits_elsewhere_for_what_it_shares_a_transaction_with(shop: Sh
     shop.does["c"] = writes
     shop.run("a", "b", "c", "d")
     assert took[0] < 10, "it was let go on"
-    assert set(shop.states().values()) == {"success"} and shop.ran == ["a", "b", "c", "a", "b", "c", "d"]
+    noticed = "c" if then != "ends" else "cd"  # that the transaction is no more
+    assert set(shop.states().values()) == {"success"} and shop.ran == ["a", "b", *noticed, "a", "b", "c", "d"]
     assert shop.marks() == sorted(["a", "b", "c", "d", "by a by c"] + ["more of c"] * (then == "writes"))
 
 
 @BOTH
-@pytest.mark.parametrize("broken", ["lock", "succeed_together"])
+@pytest.mark.parametrize("broken", ["lock_together", "lock", "succeed_together"])
 def test_a_statement_of_its_own_that_fails_has_each_run_by_itself(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     rows, fails = shop.confect.store.rows, [False, False, True] if broken == "lock" else [True]
+    if broken == "lock":
+        locked_one_by_one(shop, monkeypatch)
     original = getattr(rows, broken)
 
     def breaking(connection: sa.Connection, *args: Any, **kwargs: Any) -> Any:

@@ -64,6 +64,18 @@ class PostgresqlDialect(Dialect):
         """`pg_try_advisory_xact_lock`."""
         return sa.func.pg_try_advisory_xact_lock(sa.bindparam("lock", type_=sa.BigInteger), type_=sa.Boolean)
 
+    def lock_each(
+        self, chosen: sa.Select[Any], id: sa.ColumnElement[Any], type_: sa.types.TypeEngine[Any]
+    ) -> sa.Select[Any]:
+        """`FOR NO KEY UPDATE SKIP LOCKED`."""
+        ids, locks = sa.bindparam("rows", type_=postgresql.ARRAY(type_)), postgresql.ARRAY(sa.BigInteger)
+        pairs = sa.func.unnest(ids, sa.bindparam("locks", type_=locks))
+        wanted = pairs.table_valued("id", "number", name="wanted").render_derived()
+        lock = sa.func.pg_try_advisory_xact_lock(wanted.c.number, type_=sa.Boolean)
+        return (
+            chosen.add_columns(lock).where(id == wanted.c.id).with_for_update(key_share=True, skip_locked=True, of=id)
+        )
+
     @property
     def relaxed(self) -> sa.ColumnElement[object]:
         """`synchronous_commit = off`, for the transaction."""
@@ -99,8 +111,8 @@ class PostgresqlDialect(Dialect):
         table = insert.table
         quoted = connection.dialect.identifier_preparer
         names, into = ", ".join(map(quoted.format_column, table.columns)), quoted.format_table(table)
-        if not connection.in_transaction():
-            connection.begin()
+        # The driver does it by itself: whoever listens to the connection hears at least of this.
+        connection.exec_driver_sql("SELECT 1")
         text = f"COPY {into} ({names}) FROM STDIN"
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
