@@ -22,7 +22,7 @@ from confect_celery.functions import failure
 from confect_celery.runtime.floor import Floor
 from confect_celery.runtime.flow import Flow
 from confect_celery.runtime.loop import Loop
-from confect_celery.runtime.pace import Pace
+from confect_celery.runtime.pace import Pace, Upcoming
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
 from confect_celery.timing import Clock, DateTime, Duration
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS: Final = 0.1
 """How soon the dispatcher looks again while workers are behind."""
+
+_LISTEN_SECONDS: Final = 0.3
+"""The same while so many go out that workers may fall behind."""
 
 _FRESH: Final = Duration.seconds(1)
 """What became due so short a time ago goes out although a backlog waits."""
@@ -91,7 +94,14 @@ class Outbox(Loop):
 
     name = "confect-outbox"
 
-    def __init__(self, store: Store, transport: Transport, clock: Clock, bundler: Bundler | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        bundler: Bundler | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         """Without a `bundler` each row has a message of its own."""
         super().__init__()
         self._store = store
@@ -102,7 +112,8 @@ class Outbox(Loop):
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._odd: dict[str, int] = {}
-        self.pace = Pace()
+        self._upcoming = Upcoming()
+        self.pace = pace or Pace()
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -111,7 +122,9 @@ class Outbox(Loop):
         """Publish each of these at its due time."""
         with self._lock:
             for delivery in deliveries:
-                heapq.heappush(self._heap, (delivery.due.epoch_micros, next(self._order), delivery))
+                due = delivery.due.epoch_micros
+                heapq.heappush(self._heap, (due, next(self._order), delivery))
+                self._upcoming.add(due)
         self.wake()
 
     def life(self) -> AbstractContextManager[object]:
@@ -127,12 +140,14 @@ class Outbox(Loop):
                 now = self._clock.now().epoch_micros
                 wait = (self._heap[0][0] - now) / 1_000_000
                 if self._bundler is not None:
-                    wait = max(wait, self.pace.wait())
+                    wait = max(wait, self.pace.wait(self._upcoming.after(now)))
                 if wait > 0:
                     return wait
                 due: list[Delivery] = []
                 while self._heap and self._heap[0][0] <= now and len(due) < _MOST_AT_ONCE:
-                    due.append(heapq.heappop(self._heap)[2])
+                    at, _, delivery = heapq.heappop(self._heap)
+                    self._upcoming.remove(at)
+                    due.append(delivery)
             spread = self.pace.spread()
             self.pace.went([delivery.id for delivery in due])
             self._publish_due(due, spread)
@@ -214,7 +229,7 @@ class Outbox(Loop):
     def closing(self) -> None:
         """Give back to the table what was not due yet: another dispatcher may take it at once."""
         with self._lock:
-            left, self._heap = [delivery for _, _, delivery in self._heap], []
+            left, self._heap, self._upcoming = [delivery for _, _, delivery in self._heap], [], Upcoming()
         with self._store.database.transaction() as transaction:
             for delivery in left:
                 self._store.rows.take_back(transaction.connection, delivery.id, delivery.attempt, delivery.due)
@@ -263,7 +278,7 @@ class Dispatcher(Loop):
             self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
         # The jitter keeps many dispatchers from asking all at once.
-        return self._pause * random.uniform(0.9, 1.0)
+        return min(self._pause, _LISTEN_SECONDS if sample else self._pause) * random.uniform(0.9, 1.0)
 
     def claim(self, *, fresh: bool = False) -> list[Delivery]:
         """Claim one batch of due rows, the oldest first; `fresh`: only of those that became due a moment ago."""

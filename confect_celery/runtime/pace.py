@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "Upcoming"]
 
 _OVER_SECONDS: Final = 0.25
+_SLICE_MICROS: Final = 50_000
 _STREAM: Final = 60
 _MANY: Final = 150
 """So many within that time keep one worker's main process busy for a good part of it, or for more than all of it, where
@@ -21,6 +22,13 @@ _SOME: Final = 25
 _STREAM_SECONDS: Final = 0.004
 _MANY_SECONDS: Final = 0.01
 """For so long rows are gathered: the most that any of them becomes later by it."""
+
+_BUSY_SECONDS: Final = 0.02
+_QUEUE: Final = 2
+"""The same, while so many messages wait in this process for a child that is free. One waits now and then anyway."""
+
+_LOOK_SECONDS: Final = 0.002
+"""How often it is seen whether they still do."""
 
 _LONGEST_SECONDS: Final = 0.1
 """The same at the most, where rows wait several times as long for a worker anyway."""
@@ -40,10 +48,37 @@ _EVERY_SECONDS: Final = 0.03
 _FEWEST: Final = 10
 
 
+class Upcoming:
+    """Counts rows by the time at which they are due, in microseconds."""
+
+    def __init__(self) -> None:
+        self._slices: Counter[int] = Counter()
+
+    def add(self, due: int) -> None:
+        """One more."""
+        self._slices[due // _SLICE_MICROS] += 1
+
+    def remove(self, due: int) -> None:
+        """One less."""
+        at = due // _SLICE_MICROS
+        self._slices[at] -= 1
+        if not self._slices[at]:
+            del self._slices[at]
+
+    def after(self, now: int) -> int:
+        """About how many are due within the quarter of a second after `now`."""
+        first = now // _SLICE_MICROS
+        return sum(self._slices[at] for at in range(first, first + int(_OVER_SECONDS * 1_000_000) // _SLICE_MICROS))
+
+
 class Pace:
     """Counts what goes out, and remembers some of it, to be asked later whether it has started."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, waiting: Callable[[], int] = lambda: 0, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`waiting()` is how many messages wait in this process for a child of the pool."""
+        self._waiting = waiting
         self._monotonic = monotonic
         self._went: deque[tuple[float, int]] = deque()
         self._count = 0
@@ -59,22 +94,28 @@ class Pace:
         if not self._some or now - self._some[-1][0] >= _EVERY_SECONDS:
             self._some.append((now, ids[-1]))
 
-    def wait(self) -> float:
-        """Seconds for which more should be gathered; 0 while few go out."""
+    def wait(self, upcoming: int) -> float:
+        """Seconds for which more should be gathered; 0 while few go out, and few are `upcoming`: who waited until many
+        had gone would have a queue by then that takes long to go away."""
         now = self._monotonic()
         while self._went and now - self._went[0][0] > _OVER_SECONDS:
             self._count -= self._went.popleft()[1]
-        gathered = self._gathered()
-        return max(self._went[-1][0] + gathered - now, 0.0) if gathered else 0.0
+        gathered = self._gathered(max(self._count, upcoming))
+        if not gathered or not self._went:
+            return 0.0
+        since = now - self._went[-1][0]
+        if since < gathered or since >= _BUSY_SECONDS or self._waiting() < _QUEUE:
+            return max(gathered - since, 0.0)
+        return min(_LOOK_SECONDS, _BUSY_SECONDS - since)
 
-    def _gathered(self) -> float:
-        if self._count >= _MANY:
+    def _gathered(self, many: int) -> float:
+        if many >= _MANY:
             return max(_MANY_SECONDS, self._longer)
-        return self._longer if self._count >= (_SOME if self._behind else _STREAM) else 0.0
+        return self._longer if many >= (_SOME if self._behind else _STREAM) else 0.0
 
     def spread(self) -> int:
         """Over how many messages at least what is due now should go: one where the next come in a moment anyway."""
-        return 1 if self._gathered() else _SPREAD
+        return 1 if self._gathered(self._count) else _SPREAD
 
     def sample(self) -> list[str]:
         """Some rows that went out a moment ago; none where only few did."""

@@ -16,6 +16,7 @@ from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.cron_loop import CronLoop, Crons
 from confect_celery.runtime.dispatcher import Dispatcher, Outbox
 from confect_celery.runtime.loop import Loop
+from confect_celery.runtime.pace import Pace
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks
 from confect_celery.runtime.queues import Queues
@@ -58,7 +59,7 @@ class Actors:
         )
         self.roll_call = RollCall(store, parts.announcer)
         transport = CeleryTransport(parts.app, settings)
-        self.outbox = Outbox(store, transport, clock, BatchTransport(parts.app, settings, transport))
+        self.outbox = Outbox(store, transport, clock, BatchTransport(parts.app, settings, transport), Pace(_waiting))
         self.dispatcher = Dispatcher(store, self.outbox, clock, settings, Queues(parts.app, transport))
         self.dispatches = dispatch
         self._loops: list[Loop] = [self.reconciler, self.roll_call]
@@ -74,6 +75,11 @@ class Actors:
         """Stop claiming first, then give back what is not published, then apply what Celery told last."""
         for loop in reversed(self._loops):
             loop.stop()
+
+
+def _waiting() -> int:
+    """How many messages wait for a child that is free."""
+    return len(worker_state.reserved_requests) - len(worker_state.active_requests)
 
 
 def _running() -> Iterator[str]:

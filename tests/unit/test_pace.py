@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confect_celery.runtime.pace import Pace
+from confect_celery.runtime.pace import Pace, Upcoming
 
 
 class Time:
@@ -23,50 +23,50 @@ def go(pace: Pace, time: Time, per_second: int, seconds: float) -> None:
 
 def test_few_go_out_at_once_and_many_are_gathered_for_a_moment() -> None:
     time = Time()
-    pace = Pace(time)
-    assert pace.wait() == 0.0
+    pace = Pace(monotonic=time)
+    assert pace.wait(0) == 0.0
     go(pace, time, 200, 1.0)
-    assert pace.wait() == 0.0 and pace.spread() == 4, "a burst is for more than one child"
+    assert pace.wait(0) == 0.0 and pace.spread() == 4, "a burst is for more than one child"
     go(pace, time, 400, 1.0)
-    assert 0.003 < pace.wait() < 0.0041 and pace.spread() == 1
+    assert 0.003 < pace.wait(0) < 0.0041 and pace.spread() == 1
     go(pace, time, 1000, 0.5)
-    assert 0.009 < pace.wait() < 0.0101, "from the last that went out"
+    assert 0.009 < pace.wait(0) < 0.0101, "from the last that went out"
     time.now += 0.006
-    assert 0.003 < pace.wait() < 0.005
+    assert 0.003 < pace.wait(0) < 0.005
     time.now += 0.005
-    assert pace.wait() == 0.0, "and no longer than that"
+    assert pace.wait(0) == 0.0, "and no longer than that"
     go(pace, time, 100, 0.5)
-    assert pace.wait() == 0.0
+    assert pace.wait(0) == 0.0
 
 
 def test_fewer_are_gathered_while_workers_are_behind() -> None:
     time = Time()
-    pace = Pace(time)
+    pace = Pace(monotonic=time)
     go(pace, time, 200, 1.0)
     pace.hear(20, of=40)
-    assert pace.wait() == 0.0, "half of them started"
+    assert pace.wait(0) == 0.0, "half of them started"
     pace.hear(21, of=40)
-    assert 0.015 < pace.wait() < 0.0161, "and for longer: they wait anyway"
+    assert 0.015 < pace.wait(0) < 0.0161, "and for longer: they wait anyway"
     pace.hear(40, of=40)
     pace.hear(40, of=40)
-    assert 0.09 < pace.wait() < 0.101, "but not for ever"
+    assert 0.09 < pace.wait(0) < 0.101, "but not for ever"
     go(pace, time, 50, 1.0)
-    assert pace.wait() == 0.0, "of so few each has a worker to itself"
+    assert pace.wait(0) == 0.0, "of so few each has a worker to itself"
     go(pace, time, 200, 1.0)
     pace.hear(1, of=40)
-    assert pace.wait() > 0.0, "until all have started"
+    assert pace.wait(0) > 0.0, "until all have started"
     pace.hear(0, of=40)
-    assert pace.wait() == 0.0
+    assert pace.wait(0) == 0.0
     go(pace, time, 400, 1.0)
-    assert 0.07 < pace.wait() < 0.08, "what has let them catch up is given up step by step"
+    assert 0.07 < pace.wait(0) < 0.08, "what has let them catch up is given up step by step"
     for _ in range(20):
         pace.hear(0, of=40)
-    assert pace.wait() < 0.0041
+    assert pace.wait(0) < 0.0041
 
 
 def test_the_sample_is_of_what_should_have_started_by_now() -> None:
     time = Time()
-    pace = Pace(time)
+    pace = Pace(monotonic=time)
     go(pace, time, 20, 0.4)
     assert pace.sample() == []
     go(pace, time, 500, 5.0)
@@ -76,3 +76,40 @@ def test_the_sample_is_of_what_should_have_started_by_now() -> None:
     assert min(ages) >= 0.3 and max(ages) <= 1.5
     time.now += 2
     assert pace.sample() == [], "what went out long ago tells nothing of now"
+
+
+def test_what_is_about_to_come_counts_as_what_has_gone() -> None:
+    time = Time()
+    pace = Pace(monotonic=time)
+    assert pace.wait(500) == 0.0, "the first need not wait"
+    pace.went(["r"])
+    assert 0.003 < pace.wait(60) < 0.0041 and pace.wait(59) == 0.0
+    assert 0.009 < pace.wait(150) < 0.0101
+    assert pace.spread() == 4, "what comes later does not make a burst a stream"
+
+
+def test_more_are_gathered_while_messages_wait_for_a_child() -> None:
+    time, waiting = Time(), [0]
+    pace = Pace(lambda: waiting[0], monotonic=time)
+    go(pace, time, 400, 1.0)
+    time.now += 0.005
+    waiting[0] = 1
+    assert pace.wait(0) == 0.0
+    waiting[0] = 2
+    assert 0.001 < pace.wait(0) <= 0.002, "that is seen soon"
+    time.now += 0.014
+    assert 0.0 < pace.wait(0) < 0.0011
+    time.now += 0.002
+    assert pace.wait(0) == 0.0, "but not for ever"
+    go(pace, time, 100, 1.0)
+    assert pace.wait(0) == 0.0, "of few each has a message to itself"
+
+
+def test_rows_are_counted_by_when_they_are_due() -> None:
+    upcoming = Upcoming()
+    for due in range(0, 1_000_000, 10_000):
+        upcoming.add(due)
+    assert upcoming.after(0) == 25 and upcoming.after(500_000) == 25 and upcoming.after(2_000_000) == 0
+    for due in range(0, 1_000_000, 20_000):
+        upcoming.remove(due)
+    assert 12 <= upcoming.after(0) <= 13
