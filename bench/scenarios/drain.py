@@ -33,8 +33,8 @@ GOALS: Final = [
 
 def measure(run: Run) -> None:
     """Quick leaves out what says little more: plain tasks (as actions), all but one line on RabbitMQ, and SQLite. What
-    takes long there has 2,000 jobs, the quicker lines 3,000."""
-    count, many = run.count or run.size(2000, 5000), run.count or run.size(3000, 5000)
+    takes long there has 1,000 jobs, the quicker lines 3,000."""
+    count, many = run.count or run.size(1000, 5000), run.count or run.size(3000, 5000)
     for broker in ("redis", "rabbitmq"):
         why = run.servers.why_not(broker)
         if why is not None:

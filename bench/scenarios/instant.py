@@ -34,7 +34,7 @@ GOALS: Final = [
 
 def measure(run: Run) -> None:
     """Seconds from the due time to the last start; not in a quick run, on RabbitMQ and of peers too."""
-    count = run.count or run.size(1500, 5000)
+    count = run.count or run.size(1000, 5000)
     for broker in ("redis",) if run.quick else ("redis", "rabbitmq"):
         why = run.servers.why_not(broker)
         if why is not None:

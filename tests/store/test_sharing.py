@@ -37,6 +37,7 @@ from confect_celery.runtime.batch_run import BatchRun
 from confect_celery.runtime.batches import BATCH_HEADER
 from confect_celery.runtime.brevity import Brevity
 from confect_celery.store import Delivery, Store
+from confect_celery.store.dialects import postgresql
 
 BOTH = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 POSTGRESQL = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
@@ -144,6 +145,8 @@ def shop(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         (sharing, "_LONGEST_SECONDS", 60.0),
         (batch_run, "LONGEST_SECONDS", 60.0),
         (brevity, "_BRIEF_SECONDS", 60.0),
+        (postgresql, "_IDLE_MS", 1_000),
+        (postgresql, "_TRANSACTION_MS", 60_000),
     ):
         monkeypatch.setattr(module, name, value)
     metadata = sa.MetaData()
@@ -566,6 +569,35 @@ def test_who_cancels_one_waits_for_the_transaction_it_shares(shop: Shop, which: 
     thread.join(30)
     assert said == [(False, ["a", "b", "c"])]
     assert set(shop.states().values()) == {"success"} and shop.marks() == ["a", "b", "c"]
+
+
+@POSTGRESQL
+@pytest.mark.parametrize("how", ["pauses", "goes on and on"])
+def test_who_cancels_one_does_not_wait_for_what_takes_long(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(postgresql, "_IDLE_MS", 250)
+    monkeypatch.setattr(postgresql, "_TRANSACTION_MS", 500)
+    said: list[bool] = []
+    thread = threading.Thread(target=lambda: said.append(shop.confect.scheduler.cancel(shop.ids["d"])))
+
+    def long(given: Given) -> None:
+        if shop.ran.count("b") > 1:
+            return
+        thread.start()
+        until = time.monotonic() + 20
+        while not said and time.monotonic() < until:
+            if how == "pauses":
+                time.sleep(0.05)
+            else:
+                given.db.table("marks").insert({"label": "more"})
+        assert said == [True]
+
+    shop.does["b"] = long
+    shop.run("a", "b", "c", "d")
+    assert said == [True] and "d" not in shop.ran
+    assert shop.states() == {**dict.fromkeys("abc", "success"), "d": "canceled"}
+    assert shop.marks() == ["a", "b", "c"]
 
 
 @POSTGRESQL

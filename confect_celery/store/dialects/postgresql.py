@@ -36,9 +36,13 @@ _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
 """What a mutation may take of the time of others whose transaction it shares."""
 
-_IDLE_MS: Final = 1000
+_IDLE_MS: Final = 250
 """After so long between two statements the server ends the transaction. A mutation may wait, on a connection of its own
 or in a call of a service, for what another has locked in the transaction that it shares: the server cannot see that."""
+
+_TRANSACTION_MS: Final = 500
+"""After so long the server ends it in any case, from PostgreSQL 17 on: so long somebody who cancels one of its rows has to
+wait at the most."""
 
 
 class PostgresqlDialect(Dialect):
@@ -89,10 +93,10 @@ class PostgresqlDialect(Dialect):
 
     def bound_waits(self, connection: sa.Connection) -> None:
         """A wait for a lock, or a statement, that takes longer is an OperationalError; an idle connection is lost."""
-        connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = {_LOCK_MS}; SET LOCAL statement_timeout = {_STATEMENT_MS}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
-        )
+        bounds = {"lock": _LOCK_MS, "statement": _STATEMENT_MS, "idle_in_transaction_session": _IDLE_MS}
+        if (connection.dialect.server_version_info or ()) >= (17,):
+            bounds["transaction"] = _TRANSACTION_MS
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {name}_timeout = {ms}" for name, ms in bounds.items()))
 
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
