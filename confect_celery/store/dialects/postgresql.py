@@ -41,8 +41,7 @@ _IDLE_MS: Final = 250
 or in a call of a service, for what another has locked in the transaction that it shares: the server cannot see that."""
 
 _TRANSACTION_MS: Final = 500
-"""After so long the server ends it in any case, from PostgreSQL 17 on: so long somebody who cancels one of its rows has to
-wait at the most."""
+"""After so long the server ends it in any case, from PostgreSQL 17 on: who cancels one of its rows waits no longer."""
 
 
 class PostgresqlDialect(Dialect):
