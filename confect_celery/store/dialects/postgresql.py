@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
+from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.copying import blocks
 from confect_celery.store.dialects.simple_query import row_after
+from confect_celery.store.inserts import Insert, Lot
 from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime
 
@@ -90,11 +92,11 @@ class PostgresqlDialect(Dialect):
             return super().in_savepoint(connection, name, statement, parameters)
         return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
 
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
         if not _is_psycopg(raw):
-            insert_many(connection, insert, rows)
+            insert.many(connection, lots)
             return
         table = insert.table
         quoted = connection.dialect.identifier_preparer
@@ -104,8 +106,9 @@ class PostgresqlDialect(Dialect):
         text = f"COPY {into} ({names}) FROM STDIN"
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
-                for values in bound_rows(connection.dialect, table, rows):
-                    copy.write_row(values)
+                for lot in lots:
+                    for block in blocks(table, lot):
+                        copy.write(block)
         except Exception as error:
             raise self._as_of_a_statement(connection, text, error) from error
 

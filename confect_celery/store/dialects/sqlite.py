@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from confect_celery.store.dialects.base import Dialect, Rows, bound_rows
+from confect_celery.store.dialects.base import Dialect
 
 __all__ = ["SqliteDialect"]
 
@@ -62,11 +62,6 @@ class SqliteDialect(Dialect):
         """A constraint or a trigger that says ROLLBACK ends the whole transaction, and the next statement is alone."""
         raw: Any = connection.connection.driver_connection
         return bool(raw.in_transaction)
-
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
-        """`executemany` of the driver."""
-        text = str(insert.values(dict(rows[0])).compile(dialect=connection.dialect))
-        connection.exec_driver_sql(text, bound_rows(connection.dialect, insert.table, rows))
 
     @property
     def lock(self) -> sa.ColumnElement[bool]:
