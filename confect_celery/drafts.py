@@ -112,7 +112,8 @@ class _Callee:
     """A function that jobs share."""
 
     def __init__(self, ref: FunctionRef[Any, Any], name: str, kind: RowKind) -> None:
-        self.ref, self.name, self.kind = ref, name, kind
+        self.ref, self.name = ref, name
+        self.kind: RowKind = kind
         options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
         self.options: Mapping[str, Any] = {key: value for key, value in options.items() if value is not None}
         self._traced: dict[bool, Mapping[str, Any]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from confect_celery.store.prepared import Prepared
 from confect_celery.store.row import JsonText, NewRow, StateKind
-from confect_celery.store.schema import json_type
+from confect_celery.store.schema import UtcTime, json_type
 from confect_celery.timing import DateTime
 
 __all__ = ["ARGS_AT", "Insert", "Lot", "lots"]
@@ -62,6 +62,10 @@ def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, A
     }
 
 
+def _type(column: sa.Column[Any]) -> TypeEngine[Any]:
+    return _Text() if isinstance(column.type, sa.JSON) else _Time() if isinstance(column.type, UtcTime) else column.type
+
+
 class _Text(TypeDecorator[str]):
     """JSON that is bound as the text it is."""
 
@@ -72,8 +76,30 @@ class _Text(TypeDecorator[str]):
         """The column's own."""
         return json_type().dialect_impl(dialect)
 
-    def bind_processor(self, dialect: sa.Dialect) -> None:
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any] | None:
         """There is nothing to be done."""
+        return None
+
+
+class _Time(UtcTime):
+    """Rows of one call were made at the same moment: what became of the last value is known still."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        """The column's own, for another value than the last."""
+        process: Any = super().bind_processor(dialect)
+        last: tuple[Any, Any] = None, None
+
+        def bound(value: Any) -> Any:
+            nonlocal last
+            known, made = last
+            if value is not known:
+                made = process(value)
+                last = value, made
+            return made
+
+        return bound
 
 
 class Insert(Prepared):
@@ -81,8 +107,7 @@ class Insert(Prepared):
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table
-        types = {c.name: _Text() if isinstance(c.type, sa.JSON) else c.type for c in table.columns}
-        values = {name: sa.bindparam(name, type_=type_) for name, type_ in types.items()}
+        values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in table.columns}
         super().__init__(sa.insert(table).values(values))
 
     def one(self, connection: sa.Connection, lot: Lot) -> None:
