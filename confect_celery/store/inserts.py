@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -20,11 +20,15 @@ ARGS_AT: Final = 3
 """Where the arguments stand among the columns. The id comes first."""
 
 
+_BY_DEFAULT: Final = ("error", "attempt", "losses")
+
+
 class Lot(NamedTuple):
     """Rows that differ in their ids and arguments alone."""
 
     shared: dict[str, Any]
-    """The value of every other column, by its name; those of JSON columns are texts."""
+    """The value of every other column that has another than its default, by its name; those of JSON columns are texts.
+    """
     own: list[tuple[str, str]]
     """Of each row its id, and the text of its arguments."""
 
@@ -52,11 +56,8 @@ def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, A
         "creation_time": row.creation_time,
         "completed_time": row.creation_time if terminal else None,
         "state": born.value,
-        "error": None,
         "next_at": None if terminal else until or row.due,
-        "attempt": 0,
         "deliveries": int(until is not None),
-        "losses": 0,
         "options": json.dumps(row.options) if row.options else "{}",
         "parent_id": row.parent_id,
     }
@@ -76,7 +77,7 @@ class _Text(TypeDecorator[str]):
         """The column's own."""
         return json_type().dialect_impl(dialect)
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         """There is nothing to be done."""
         return None
 
@@ -86,7 +87,7 @@ class _Time(UtcTime):
 
     cache_ok = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         """The column's own, for another value than the last."""
         process: Any = super().bind_processor(dialect)
         last: tuple[Any, Any] = None, None
@@ -103,11 +104,12 @@ class _Time(UtcTime):
 
 
 class Insert(Prepared):
-    """The INSERT of a row, with a parameter for each of the table's columns."""
+    """The INSERT of a row, with a parameter for each column that it does not leave to its default."""
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table
-        values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in table.columns}
+        self.columns = [column for column in table.columns if column.name not in _BY_DEFAULT]
+        values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in self.columns}
         super().__init__(sa.insert(table).values(values))
 
     def one(self, connection: sa.Connection, lot: Lot) -> None:

@@ -5,7 +5,7 @@ psycopg can write such lines too, but it makes each value of each row into text 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,9 +22,9 @@ _NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def blocks(table: sa.Table, lot: Lot) -> Iterator[str]:
-    """The lines of all rows, in the order of the table's columns, many at a time."""
-    fields = [_field(lot.shared.get(column.name)) for column in table.columns]
+def blocks(columns: Sequence[sa.Column[Any]], lot: Lot) -> Iterator[str]:
+    """The lines of all rows, in the order of these columns, many at a time."""
+    fields = [_field(lot.shared.get(column.name)) for column in columns]
     before = "\t".join(["", *fields[1:ARGS_AT], ""])
     after = "\t".join(["", *fields[ARGS_AT + 1 :]]) + "\n"
     for start in range(0, len(lot.own), _BLOCK):

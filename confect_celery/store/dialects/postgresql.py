@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
@@ -43,6 +44,14 @@ _IDLE_MS: Final = 1000
 or in a call of a service, for what another has locked in the transaction that it shares: the server cannot see that."""
 
 
+def _on_begin(connection: sa.Connection) -> None:
+    # A connection stays as it was used last: who uses it once uses it so again, most likely.
+    wanted = connection.get_execution_options().get("confect_begin", "") is None
+    raw: Any = connection.connection.driver_connection
+    if raw.autocommit is not wanted and not raw.closed:  # what is closed already is for the statement to find out
+        raw.autocommit = wanted
+
+
 class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
 
@@ -53,7 +62,13 @@ class PostgresqlDialect(Dialect):
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
-        return sa.create_engine(self.url)
+        engine = sa.create_engine(self.url)
+        event.listen(engine, "begin", _on_begin)
+        return engine
+
+    def autocommit(self, connection: sa.Connection) -> sa.Connection:
+        """No BEGIN of the driver's. SQLAlchemy's own way would set it up and back at each use of a connection."""
+        return connection.execution_options(confect_begin=None)
 
     def among(
         self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
@@ -98,16 +113,15 @@ class PostgresqlDialect(Dialect):
         if not _is_psycopg(raw):
             insert.many(connection, lots)
             return
-        table = insert.table
         quoted = connection.dialect.identifier_preparer
-        names, into = ", ".join(map(quoted.format_column, table.columns)), quoted.format_table(table)
+        names, into = ", ".join(map(quoted.format_column, insert.columns)), quoted.format_table(insert.table)
         if not connection.in_transaction():
             connection.begin()
         text = f"COPY {into} ({names}) FROM STDIN"
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
                 for lot in lots:
-                    for block in blocks(table, lot):
+                    for block in blocks(insert.columns, lot):
                         copy.write(block)
         except Exception as error:
             raise self._as_of_a_statement(connection, text, error) from error
