@@ -13,7 +13,17 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from confect_celery.errors import ArgumentsTooLarge, InvalidArguments
@@ -71,6 +81,23 @@ class Written(BaseModel):
         return number + 1
 
 
+class Pair(BaseModel):
+    """It is an array in JSON, and comes back from one."""
+
+    left: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def read(cls, value: Any) -> Any:
+        return {"left": value[0]} if isinstance(value, list) else value
+
+    @model_serializer
+    def write(self) -> list[int]:
+        return [self.left]
+
+
+@group.internal_action
+def pair(args: Pair) -> None: ...
 @group.internal_action
 def odd(args: Odd) -> None: ...
 @group.internal_action
@@ -125,6 +152,7 @@ SOME: list[tuple[Any, Any]] = [
     (listed, Listed([1])),
     (written, Written(number=1)),
     (written, {"number": "1"}),
+    (pair, Pair(left=1)),
     (nothing, None),
     (nothing, {}),
     (nothing, {"a": 1}),
