@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ from confect_celery.store import EncodedCall, JsonText, NewRow, RowKind, Schedul
 from confect_celery.timing import DateTime, Duration
 from confect_celery.tracing import traced
 
-__all__ = ["Drafts"]
+__all__ = ["Drafts", "delay_or_time", "with_times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,27 @@ class Drafts:
             reason = "a query only reads" if kind == "query" else "it is public"
             raise NotSchedulable(ref.name, reason, alternative)
         return _Callee(ref, ref.name, kind)
+
+
+def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | DateTime, Any, Any]]:
+    """The jobs; where they have the same time it is one object, so that it is worked out once."""
+    read: dict[int, tuple[object, Duration | DateTime]] = {}  # what was read is kept: no other may get its id
+    times: dict[Duration | DateTime, Duration | DateTime] = {}
+    made = []
+    for when, function, args in jobs:
+        known = read.get(id(when))
+        if known is None:
+            time = delay_or_time(when)
+            known = read[id(when)] = when, times.setdefault(time, time)
+        made.append((known[1], function, args))
+    return made
+
+
+def delay_or_time(when: object) -> Duration | DateTime:
+    """What the caller gave; raises InvalidTime, and NaiveDateTime."""
+    if isinstance(when, (DateTime, dt.datetime)):
+        return DateTime.of(when)
+    return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
 
 
 class _Aim:

@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from confect_celery.aio import AsyncScheduler
-from confect_celery.drafts import Drafts
+from confect_celery.drafts import Drafts, delay_or_time, with_times
 from confect_celery.errors import CannotCancelItself, TooManyScheduled
 from confect_celery.functions import (
     FunctionRef,
@@ -198,7 +198,7 @@ class Scheduler:
 
     def run_many(self, jobs: Iterable[Job]) -> list[ScheduledFunctionId]:
         """Schedule `(delay or time, function, args)` many times over, all or none; gives back the ids in order."""
-        return self._schedule(_with_times(jobs))
+        return self._schedule(with_times(jobs))
 
     def cancel(self, id: str) -> bool:
         """Cancel the function: True when this call did it, and then it will not start.
@@ -233,7 +233,7 @@ class Scheduler:
         """
         self._refuse_itself(id)
         now = self._desk.clock.now()
-        scheduled, due = self._desk.drafts.aim(_delay_or_time(when), now)
+        scheduled, due = self._desk.drafts.aim(delay_or_time(when), now)
 
         def move(transaction: Transaction) -> bool:
             moved: list[Delivery] = []
@@ -256,7 +256,7 @@ class Scheduler:
         more, and DelayOutOfRange.
         """
         desk, now = self._desk, self._desk.clock.now()
-        scheduled, due = self._desk.drafts.aim(desk.settings.min_delay if when is None else _delay_or_time(when), now)
+        scheduled, due = self._desk.drafts.aim(desk.settings.min_delay if when is None else delay_or_time(when), now)
 
         def again(transaction: Transaction) -> ScheduledFunctionId | None:
             old = desk.store.rows.get(transaction.connection, id)
@@ -384,23 +384,3 @@ class Scheduler:
     def _refuse_itself(self, id: str) -> None:
         if self._itself is not None and id == self._itself:
             raise CannotCancelItself(id)
-
-
-def _with_times(jobs: Iterable[Job]) -> list[tuple[Duration | DateTime, Any, Any]]:
-    """The jobs; where they have the same time it is one object, so that it is worked out once."""
-    read: dict[int, tuple[object, Duration | DateTime]] = {}  # what was read is kept: no other may get its id
-    times: dict[Duration | DateTime, Duration | DateTime] = {}
-    made = []
-    for when, function, args in jobs:
-        known = read.get(id(when))
-        if known is None:
-            time = _delay_or_time(when)
-            known = read[id(when)] = when, times.setdefault(time, time)
-        made.append((known[1], function, args))
-    return made
-
-
-def _delay_or_time(when: object) -> Duration | DateTime:
-    if isinstance(when, (DateTime, dt.datetime)):
-        return DateTime.of(when)
-    return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
