@@ -11,7 +11,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
     BaseModel,
@@ -183,6 +183,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)  # how long ten looks take says nothing on a busy machine
 @given(value=ANYTHING, number=st.floats() | st.integers() | st.text(), raw=st.binary())
 def test_whatever_it_is(value: Any, number: Any, raw: Any) -> None:
     calls: list[tuple[FunctionRef[Any, Any], Any]] = [
