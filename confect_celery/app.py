@@ -12,6 +12,7 @@ from celery import Celery
 
 from confect_celery import runtime
 from confect_celery.crons import CronJob, CronJobs, CronState
+from confect_celery.drafts import Drafts
 from confect_celery.errors import ConfectError, InvalidCron
 from confect_celery.functions import (
     ActionRunner,
@@ -293,9 +294,8 @@ class _Parts:
     @cached_property
     def invocations(self) -> Invocations:
         confect = self._confect
-        desk = Desk(
-            confect.registry, self.store, self.clock, self.settings, self.publish, runtime.call_of, self.announcer
-        )
+        drafts = Drafts(confect.registry, self.settings, runtime.call_of)
+        desk = Desk(confect.registry, self.store, self.clock, self.settings, drafts, self.publish, self.announcer)
         return Invocations(desk, confect.services)
 
     @cached_property

@@ -10,11 +10,11 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from confect_celery.aio import AsyncScheduler
-from confect_celery.errors import CannotCancelItself, DelayOutOfRange, NotSchedulable, TooManyScheduled
+from confect_celery.drafts import Drafts, delay_or_time, with_times
+from confect_celery.errors import CannotCancelItself, TooManyScheduled
 from confect_celery.functions import (
     FunctionRef,
     InternalPath,
-    PublicPath,
     Registry,
     Schedulable,
     ScheduledTaking,
@@ -72,7 +72,7 @@ class Run(Protocol):
 class Announcer(Protocol):
     """Is told of what has been committed, for monitors; never raises, never waits."""
 
-    def pending(self, deliveries: Iterable[Delivery], /) -> None:
+    def pending(self, rows: Iterable[Delivery | NewRow], /) -> None:
         """These are scheduled, or moved to another time."""
 
     def canceled(self, ids: Iterable[str], /) -> None:
@@ -87,9 +87,8 @@ class Desk:
     store: Store
     clock: Clock
     settings: Settings
+    drafts: Drafts
     publish: Callable[[Delivery], object]
-    plain: Callable[[Any, Any], EncodedCall]
-    """Encodes a call of a Celery task or signature."""
     announcer: Announcer
 
 
@@ -199,7 +198,7 @@ class Scheduler:
 
     def run_many(self, jobs: Iterable[Job]) -> list[ScheduledFunctionId]:
         """Schedule `(delay or time, function, args)` many times over, all or none; gives back the ids in order."""
-        return self._schedule([(_delay_or_time(when), function, args) for when, function, args in jobs])
+        return self._schedule(with_times(jobs))
 
     def cancel(self, id: str) -> bool:
         """Cancel the function: True when this call did it, and then it will not start.
@@ -234,12 +233,13 @@ class Scheduler:
         """
         self._refuse_itself(id)
         now = self._desk.clock.now()
-        scheduled, due = self._aim(_delay_or_time(when), now)
+        scheduled, due = self._desk.drafts.aim(delay_or_time(when), now)
 
         def move(transaction: Transaction) -> bool:
             moved: list[Delivery] = []
             transaction.after_commit(lambda: self._desk.announcer.pending(moved))
-            lost_at = self._publish_after_commit(transaction, moved, now) if self._is_near(due, now) else None
+            near = self._desk.drafts.is_near(due, now)
+            lost_at = self._publish_after_commit(transaction, moved, now) if near else None
             delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
             if delivery is not None:
                 moved.append(delivery)
@@ -256,7 +256,7 @@ class Scheduler:
         more, and DelayOutOfRange.
         """
         desk, now = self._desk, self._desk.clock.now()
-        scheduled, due = self._aim(desk.settings.min_delay if when is None else _delay_or_time(when), now)
+        scheduled, due = self._desk.drafts.aim(desk.settings.min_delay if when is None else delay_or_time(when), now)
 
         def again(transaction: Transaction) -> ScheduledFunctionId | None:
             old = desk.store.rows.get(transaction.connection, id)
@@ -298,7 +298,7 @@ class Scheduler:
             self._budget.take(1)
         now, rows = self._desk.clock.now(), self._desk.store.rows
         own = new_id(now) if id is None else ScheduledFunctionId(id)
-        options = traced(call.options, later=not self._is_near(due, now))
+        options = traced(call.options, later=not self._desk.drafts.is_near(due, now))
         row = NewRow(own, call.name, call.kind, call.args, due, now, due, options, self._parent)
 
         def write(transaction: Transaction) -> str | None:
@@ -319,12 +319,12 @@ class Scheduler:
         self, ref: FunctionRef[Any, Any], args: Any, id: str | None, due: DateTime, options: Mapping[str, Any]
     ) -> str | None:
         """The same for a function, with the options of the call besides its own."""
-        call = self._call(ref, args)
+        call = self._desk.drafts.call(ref, args)
         return self.take_over(replace(call, options={**call.options, **options}), id, due, sent=False)
 
     def encode(self, function: Any, args: Any) -> EncodedCall:
         """The call as its row would hold it; raises as `run_after` does."""
-        return self._call(function, args)
+        return self._desk.drafts.call(function, args)
 
     # -- how
 
@@ -332,7 +332,7 @@ class Scheduler:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
-        rows = self._rows(jobs, now)
+        rows = self._desk.drafts.rows(jobs, now, self._parent)
         if not rows:
             return []
         tries = 0
@@ -349,71 +349,18 @@ class Scheduler:
 
     def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, there: bool = False) -> None:
         # Many at once are the dispatchers' to publish, who send them together; one that is nearly due goes out at once.
-        near = [row for row in rows if self._is_near(row.due, now)] if len(rows) <= _FEW else []
+        near = [row for row in rows if self._desk.drafts.is_near(row.due, now)] if len(rows) <= _FEW else []
         born = self._born(transaction)
         lost_at = None
         if born is StateKind.PENDING and len(rows) <= _MANY:
             # Told first, so that monitors have it pending before a worker has it.
-            transaction.after_commit(lambda: self._desk.announcer.pending(map(_delivery, rows)))
+            transaction.after_commit(lambda: self._desk.announcer.pending(rows))
         if near and born is StateKind.PENDING:
-            lost_at = self._publish_after_commit(transaction, [_delivery(row) for row in near], now)
+            lost_at = self._publish_after_commit(transaction, [row.to_delivery() for row in near], now)
         delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
         if not there:
             self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
         self._desk.store.events.scheduled(transaction, rows, canceled=born.terminal)
-
-    def _rows(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]], now: DateTime) -> list[NewRow]:
-        # What jobs share is worked out once: the time, and all of the function but its arguments.
-        aims: dict[int, tuple[DateTime, DateTime, bool]] = {}
-        traces: dict[tuple[int, bool], Mapping[str, Any]] = {}
-        callees: dict[int, Callable[[Any], EncodedCall]] = {}
-        rows = []
-        for when, function, args in jobs:
-            aim = aims.get(id(when))
-            if aim is None:
-                scheduled, due = self._aim(when, now)
-                aim = aims[id(when)] = scheduled, due, not self._is_near(due, now)
-            callee = callees.get(id(function))
-            if callee is None:
-                callee = callees[id(function)] = self._callee(function)
-            call = callee(args)
-            scheduled, due, later = aim
-            options = traces.get((id(function), later))
-            if options is None:
-                options = traced(call.options, later=later)
-                if call.kind != "task":
-                    traces[id(function), later] = options
-            own = new_id(now)
-            rows.append(NewRow(own, call.name, call.kind, call.args, scheduled, now, due, options, self._parent))
-        return rows
-
-    def _aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
-        shortest, longest = self._desk.settings.min_delay, self._desk.settings.max_delay
-        if isinstance(when, Duration):
-            if not shortest <= when <= longest:
-                raise DelayOutOfRange(str(when), str(shortest), str(longest))
-            due = now + when
-            return due, due
-        if abs(when - now) > longest:
-            raise DelayOutOfRange(str(when - now), str(-longest), str(longest))
-        return when, max(when, now + shortest)
-
-    def _call(self, function: Any, args: Any) -> EncodedCall:
-        return self._callee(function)(args)
-
-    def _callee(self, function: Any) -> Callable[[Any], EncodedCall]:
-        """What encodes calls of the function; whatever its arguments, their options are one object."""
-        if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
-            return lambda args: self._desk.plain(function, args)
-        ref = self._desk.registry.resolve(function)
-        kind = ref.kind
-        if ref.visibility != "internal" or kind == "query":
-            alternative = f"Make it an internal mutation or action: @….internal_{kind.replace('query', 'action')}."
-            reason = "a query only reads" if kind == "query" else "it is public"
-            raise NotSchedulable(ref.name, reason, alternative)
-        options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
-        given = {name: value for name, value in options.items() if value is not None}
-        return lambda args: EncodedCall(ref.name, kind, codec.encode(ref, args), given)
 
     def _born(self, transaction: Transaction) -> StateKind:
         # What a canceled action still schedules is born canceled, as on Convex: it keeps its id and never runs.
@@ -421,9 +368,6 @@ class Scheduler:
             return StateKind.PENDING
         state = self._desk.store.rows.state(transaction.connection, self._parent)
         return StateKind.CANCELED if state is StateKind.CANCELED else StateKind.PENDING
-
-    def _is_near(self, due: DateTime, now: DateTime) -> bool:
-        return due <= now + self._desk.settings.horizon
 
     def _publish_after_commit(
         self, transaction: Transaction, deliveries: list[Delivery], now: DateTime
@@ -440,13 +384,3 @@ class Scheduler:
     def _refuse_itself(self, id: str) -> None:
         if self._itself is not None and id == self._itself:
             raise CannotCancelItself(id)
-
-
-def _delay_or_time(when: object) -> Duration | DateTime:
-    if isinstance(when, (DateTime, dt.datetime)):
-        return DateTime.of(when)
-    return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
-
-
-def _delivery(row: NewRow) -> Delivery:
-    return Delivery(row.id, row.name, row.kind, row.args, row.due, 0, row.options, row.parent_id)

@@ -6,7 +6,7 @@ No worker runs: what is called is what workers, dispatchers and schedulers call,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
@@ -32,8 +32,9 @@ from confect_celery.store import (
     Statements,
     new_id,
 )
-from confect_celery.store.dialects.base import Rows, insert_many, lock_number
+from confect_celery.store.dialects.base import lock_number
 from confect_celery.store.dialects.postgresql import PostgresqlDialect
+from confect_celery.store.inserts import Insert, Lot
 
 __all__ = ["GOALS", "measure"]
 
@@ -370,8 +371,8 @@ class _Bench:
 class _Lists(PostgresqlDialect):
     """PostgreSQL without COPY."""
 
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
-        insert_many(connection, insert, rows)
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+        insert.many(connection, lots)
 
 
 def _mutate_in_four(raw: psycopg.Connection[Any], row: Pending) -> None:

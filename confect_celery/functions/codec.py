@@ -8,16 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from confect_celery.errors import ArgumentsTooLarge, InvalidArguments
 from confect_celery.functions.ref import FunctionRef
 
-__all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode"]
+__all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode", "encode_as_text"]
 
 MAX_ARGS_BYTES: Final = 2**20
 """The most bytes that arguments may take as JSON in UTF-8."""
+
+_SURELY_SMALL: Final = MAX_ARGS_BYTES // 2
+"""The limit is on the text with a space after each comma and colon, which is less than twice as long."""
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -33,18 +36,22 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
 
     Raises InvalidArguments, whose details never repeat the values, and ArgumentsTooLarge.
     """
+    loaded: dict[str, Any] = json.loads(encode_as_text(ref, args))
+    return loaded
+
+
+def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> str:
+    """The same as the text of a JSON object, in ASCII: what goes to the database, with no value made of it between."""
     name, signature = ref.name, ref.signature
     adapter, model = signature.adapter, signature.model
     if adapter is None:
         if args is None or (isinstance(args, Mapping) and not args):
-            return {}
+            return "{}"
         raise _invalid(name, "it takes no arguments")
-    given = _model_or_mapping(name, model, {} if args is None else args)
+    given = args if type(args) is model else _model_or_mapping(name, model, {} if args is None else args)
     try:
-        value = given if isinstance(given, BaseModel) else adapter.validate_python(given)
-        dumped = adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
-        text = _to_json(name, dumped)
-        again = adapter.validate_json(text, by_alias=False, by_name=True)  # it must be readable when it is due
+        value = adapter.validator.validate_python(given) if type(given) is dict else given
+        return _text_at_once(adapter, value) or json.dumps(_checked(name, model, adapter, value))
     except ValidationError as error:
         raise _misfit(name, error) from None
     except PydanticSerializationError as error:
@@ -53,7 +60,27 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
         raise _invalid(name, _SURROGATE) from None
     except (ValueError, RecursionError):
         raise _invalid(name, "not JSON: it is circular or too deep") from None
-    # Most models are equal to what JSON brings back, and then nothing was lost; the walk is for the others.
+
+
+def _text_at_once(adapter: TypeAdapter[Any], value: object) -> str | None:
+    """Most arguments are small, and equal to what JSON brings back: pydantic's text of them is the row's. None for all
+    others, right or wrong, which are looked at more closely."""
+    try:
+        raw = adapter.serializer.to_json(value, by_alias=False, round_trip=True, warnings="error")
+        if len(raw) > _SURELY_SMALL or b"\\u0000" in raw or b"NaN" in raw or b"Infinity" in raw:
+            return None
+        again = adapter.validator.validate_json(raw, by_alias=False, by_name=True)
+        if raw[:1] != b"{" or not (_plainly_equal(value, again) or _equal_dicts(value, again)):
+            return None
+        return raw.decode() if raw.isascii() and b"\x7f" not in raw else json.dumps(json.loads(raw))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _checked(name: str, model: Any, adapter: TypeAdapter[Any], value: Any) -> dict[str, Any]:
+    dumped = adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+    text = _to_json(name, dumped)
+    again = adapter.validate_json(text, by_alias=False, by_name=True)  # it must be readable when it is due
     lost = None if _plainly_equal(value, again) else _lost(value, again)
     if lost is not None:
         raise _invalid(name, "JSON does not bring it back (a secret, an excluded field, NaN or infinity)", *lost)
@@ -117,7 +144,17 @@ def _to_json(name: str, value: object) -> str:
 
 
 def _plainly_equal(before: Any, after: Any) -> bool:
-    return isinstance(before, BaseModel) and type(before).__eq__ is BaseModel.__eq__ and before == after
+    """Whether two models are equal, but for private attributes, which are no arguments: `==` takes longer."""
+    return (
+        type(before) is type(after)
+        and getattr(type(before), "__eq__") is BaseModel.__eq__  # noqa: B009  # checkers see object's there
+        and before.__dict__ == after.__dict__
+        and before.__pydantic_extra__ == after.__pydantic_extra__
+    )
+
+
+def _equal_dicts(before: Any, after: Any) -> bool:
+    return type(before) is dict and before == after and _lost(before, after) is None
 
 
 def _lost(before: Any, after: Any, *at: str) -> tuple[str, ...] | None:

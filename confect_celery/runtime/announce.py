@@ -16,6 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 from celery import Celery, signals
@@ -27,7 +28,7 @@ from kombu.exceptions import OperationalError
 
 from confect_celery.runtime.messages import decode, task_name
 from confect_celery.settings import Settings
-from confect_celery.store import Delivery
+from confect_celery.store import Delivery, NewRow
 
 __all__ = ["Announcer", "Events", "Silent"]
 
@@ -41,6 +42,9 @@ _NODE: Final = "scheduler@confect"
 for all processes: they list one more, not one a process."""
 
 _MOST_WAITING: Final = 10_000
+_CROWD: Final = 1_000
+"""Where so many wait they are told at once, lest there be more than may wait."""
+
 _BATCH: Final = 100
 _GATHERED_SECONDS: Final = 0.1
 """While events keep coming they are told so far apart. Who schedules one job after the other would have to share Python
@@ -58,7 +62,7 @@ Event = tuple[str, str | None, Callable[[], dict[str, Any]]]
 class Announcer(Protocol):
     """Who is told of what becomes of rows; never raises, never waits."""
 
-    def pending(self, deliveries: Iterable[Delivery]) -> None:
+    def pending(self, rows: Iterable[Delivery | NewRow], /) -> None:
         """These rows are scheduled, or moved to another time."""
 
     def canceled(self, ids: Iterable[str]) -> None:
@@ -82,7 +86,7 @@ class Announcer(Protocol):
 class Silent:
     """Tells nobody: `confect_events` is off, or there is no broker, as in the harness."""
 
-    def pending(self, deliveries: Iterable[Delivery]) -> None:
+    def pending(self, rows: Iterable[Delivery | NewRow], /) -> None:
         """Nothing happens."""
 
     def canceled(self, ids: Iterable[str]) -> None:
@@ -113,15 +117,15 @@ class Events:
         self._lines: dict[int, _Line] = {}
         self._node: str | None = None
 
-    def pending(self, deliveries: Iterable[Delivery]) -> None:
+    def pending(self, rows: Iterable[Delivery | NewRow], /) -> None:
         """`task-sent` for each: PENDING, with its eta."""
-        self._tell(("task-sent", None, lambda delivery=delivery: self._sent(delivery)) for delivery in deliveries)  # type: ignore[misc]
+        self._tell([("task-sent", None, partial(self._sent, row)) for row in rows])
 
     def canceled(self, ids: Iterable[str]) -> None:
         """`task-revoked` for each."""
         told = {"terminated": False, "signum": None, "expired": False}
         node = self._node or _worker()
-        self._tell(("task-revoked", node, lambda id=id: {"uuid": id, **told}) for id in ids)  # type: ignore[misc]
+        self._tell([("task-revoked", node, partial(dict, told, uuid=id)) for id in ids])
 
     def failed(self, id: str, error: Exception) -> None:
         """`task-failed`, with the error."""
@@ -147,7 +151,8 @@ class Events:
         line = self._lines.get(pid) or self._lines.setdefault(pid, _Line(self._app))
         line.put(events)
 
-    def _sent(self, delivery: Delivery) -> dict[str, Any]:
+    def _sent(self, row: Delivery | NewRow) -> dict[str, Any]:
+        delivery = row.to_delivery() if isinstance(row, NewRow) else row
         options: Mapping[str, Any] = decode(dict(delivery.options)) if delivery.options else {}
         args, kwargs = reprs(delivery, show=self._settings.show_args)
         return {
@@ -198,19 +203,23 @@ class _Line:
         self._silent.set()
         self._hurry = threading.Event()
         self._told_at = float("-inf")
-        self._speaking = self._down = False
+        self._speaking = self._down = self._flushing = False
         self._connection: Connection | None = None
         self._dispatcher: EventDispatcher | None = None
         _lines.add(self)
 
     def put(self, events: Iterable[Event]) -> None:
         """Have these told; the oldest give way where too many wait."""
+        waiting = self.waiting
         with self._lock:
-            self.waiting.extend(events)
-            if not self.waiting:
+            waiting.extend(events)
+            if not waiting:
                 return
-            self._silent.clear()
-            self._wake.set()
+            if len(waiting) >= _CROWD:
+                self._hurry.set()
+            if self._silent.is_set():
+                self._silent.clear()
+                self._wake.set()
             if not self._speaking:
                 with suppress(RuntimeError):  # the interpreter is about to end
                     threading.Thread(target=self._speak, name="confect-events", daemon=True).start()
@@ -219,9 +228,11 @@ class _Line:
     def flush(self, within: float) -> None:
         """Wait until all is told, so long at most, and not at all while the broker is away."""
         if self._pid == os.getpid() and self._speaking and not self._down:
+            self._flushing = True
             self._hurry.set()
             self._silent.wait(within)
-            self._hurry.clear()
+            self._flushing = False
+            self._calm_down()
 
     def _speak(self) -> None:
         backoff = _FIRST_BACKOFF_SECONDS
@@ -243,6 +254,11 @@ class _Line:
         """After a quiet moment the first is told at once; what comes soon after it waits for others."""
         self._hurry.wait(max(self._told_at + _GATHERED_SECONDS - time.monotonic(), 0.0))
         self._told_at = time.monotonic()
+
+    def _calm_down(self) -> None:
+        with self._lock:
+            if not self._flushing and len(self.waiting) < _CROWD:
+                self._hurry.clear()
 
     def _more(self) -> bool:
         with self._lock:
@@ -271,8 +287,10 @@ class _Line:
         return dispatcher
 
     def _send_all(self, dispatcher: EventDispatcher) -> None:
-        own = dispatcher.hostname
-        while batch := self._take():
+        """Tell what waits now. What comes meanwhile is gathered first: else it would be told in as many messages."""
+        own, left = dispatcher.hostname, len(self.waiting)
+        while left > 0 and (batch := self._take(min(left, _BATCH))):
+            left -= len(batch)
             try:
                 for type, node, fields in batch:
                     dispatcher.hostname = own if type == "task-sent" else node or _NODE
@@ -287,10 +305,11 @@ class _Line:
                 return
             finally:
                 dispatcher.hostname = own
+        self._calm_down()
 
-    def _take(self) -> list[Event]:
+    def _take(self, most: int) -> list[Event]:
         with self._lock:
-            return [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
+            return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
     def _hang_up(self) -> None:
         connection, self._connection, self._dispatcher = self._connection, None, None

@@ -10,7 +10,7 @@ from confect_celery.store.database import (
     database_at,
     register_database,
 )
-from confect_celery.store.ids import new_id
+from confect_celery.store.ids import new_id, new_ids
 from confect_celery.store.query import (
     Catalog,
     DatabaseReader,
@@ -26,6 +26,7 @@ from confect_celery.store.row import (
     Delivery,
     EncodedCall,
     ErrorInfo,
+    JsonText,
     NewRow,
     Pending,
     RowKind,
@@ -55,6 +56,7 @@ __all__ = [
     "EncodedCall",
     "ErrorInfo",
     "JoinedTransaction",
+    "JsonText",
     "NewRow",
     "OwnTransaction",
     "Page",
@@ -76,5 +78,6 @@ __all__ = [
     "Transition",
     "database_at",
     "new_id",
+    "new_ids",
     "register_database",
 ]

@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeDecorator
 
 from confect_celery.store.dialects.base import Dialect, lock_number
 from confect_celery.store.ids import first_id_at
+from confect_celery.store.inserts import Insert, lots
 from confect_celery.store.prepared import Prepared
 from confect_celery.store.query.system import SystemTable
 from confect_celery.store.row import (
@@ -78,7 +79,7 @@ class Statements:
         self._ready: dict[sa.ClauseElement, Prepared] = {}
         self.system = SystemTable(table)
         c = self._c = table.c
-        self._insert = sa.insert(table)
+        self._insert = Insert(table)
         one = c.id == sa.bindparam("row", type_=_AnyId())
         attempt = c.attempt == sa.bindparam("at_attempt", type_=_AnyAttempt())
         picked = dialect.among(c.id, "rows", _AnyId())
@@ -331,31 +332,11 @@ class Statements:
     ) -> None:
         """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
         commit, with the time at which their message counts as lost."""
-        terminal = born.terminal
-        values = [
-            {
-                "id": row.id,
-                "name": row.name,
-                "kind": row.kind,
-                "args": row.args,
-                "scheduled_time": row.scheduled_time,
-                "creation_time": row.creation_time,
-                "completed_time": row.creation_time if terminal else None,
-                "state": born.value,
-                "error": None,
-                "next_at": None if terminal else delivered_until.get(row.id, row.due),
-                "attempt": 0,
-                "deliveries": int(row.id in delivered_until),
-                "losses": 0,
-                "options": row.options,
-                "parent_id": row.parent_id,
-            }
-            for row in rows
-        ]
-        if len(values) == 1:
-            self._quickly(connection, self._insert, values[0])
+        made = lots(rows, delivered_until, born)
+        if len(rows) == 1:
+            self._insert.one(connection, made[0])
         else:
-            self._dialect.insert_many(connection, self._insert, values)
+            self._dialect.insert_many(connection, self._insert, made)
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""

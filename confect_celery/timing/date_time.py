@@ -11,7 +11,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any, Final, Literal, final, get_args, overload
 
 from confect_celery.errors import InvalidTime, NaiveDateTime, NonexistentTime
-from confect_celery.timing.duration import Duration, Micros
+from confect_celery.timing.duration import Duration, Micros, _new, _set_micros
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -31,6 +31,7 @@ the later one of a skipped time, the earlier one of a repeated time. `reject` ra
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICRO: Final = dt.timedelta(microseconds=1)
+_timedelta: Final = dt.timedelta
 _FIRST: Final = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MICRO
 _LAST: Final = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICRO
 _OFFSET: Final = re.compile(r"[+-]\d\d[\d:.]*", re.ASCII)
@@ -79,9 +80,9 @@ class DateTime(Micros):
 
     @classmethod
     def _make(cls, micros: int, zone: str) -> DateTime:
-        made = object.__new__(cls)
-        object.__setattr__(made, "_micros", micros)
-        object.__setattr__(made, "_zone", zone)
+        made: DateTime = _new(cls)
+        _set_micros(made, micros)
+        _set_zone(made, zone)
         if zone == "UTC" and _FIRST <= micros <= _LAST:
             return made
         try:
@@ -139,7 +140,8 @@ class DateTime(Micros):
     @classmethod
     def from_epoch_micros(cls, micros: int) -> DateTime:
         """So many microseconds after 1970-01-01T00:00:00Z, in UTC."""
-        return cls._make(Duration.micros(micros).to_micros(), "UTC")
+        ours = type(micros) is int and _FIRST <= micros <= _LAST
+        return cls._make(micros if ours else Duration.micros(micros)._micros, "UTC")
 
     @classmethod
     def from_parts(
@@ -181,7 +183,7 @@ class DateTime(Micros):
 
     def to_utc(self) -> dt.datetime:
         """An aware datetime in UTC."""
-        return _EPOCH + dt.timedelta(microseconds=self._micros)
+        return _EPOCH + _timedelta(0, 0, self._micros)
 
     @property
     def epoch_micros(self) -> int:
@@ -310,7 +312,7 @@ class DateTime(Micros):
     def __add__(self, other: Duration | dt.timedelta) -> DateTime:
         if not isinstance(other, (Duration, dt.timedelta)):
             return NotImplemented
-        return self._make(self._micros + Duration.of(other).to_micros(), self._zone)
+        return self._make(self._micros + Duration.of(other)._micros, self._zone)
 
     __radd__ = __add__
 
@@ -320,10 +322,10 @@ class DateTime(Micros):
     def __sub__(self, other: Duration | dt.timedelta) -> DateTime: ...
     def __sub__(self, other: Any) -> Any:
         if isinstance(other, DateTime):
-            return Duration.micros(self._micros - other._micros)
+            return Duration._whole(self._micros - other._micros)
         if not isinstance(other, (Duration, dt.timedelta)):
             return NotImplemented
-        return self._make(self._micros - Duration.of(other).to_micros(), self._zone)
+        return self._make(self._micros - Duration.of(other)._micros, self._zone)
 
     def __str__(self) -> str:
         return self.to_iso()
@@ -338,3 +340,6 @@ class DateTime(Micros):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         examples = ["2026-03-08T12:00:00Z", "2026-03-08T09:00:00+01:00[Europe/Paris]"]
         return {"type": "string", "format": "date-time", "examples": examples}
+
+
+_set_zone: Final[Any] = vars(DateTime)["_zone"].__set__

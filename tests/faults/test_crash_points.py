@@ -293,14 +293,14 @@ SCHEDULE = """
 import json, os, pathlib
 from confect_celery import Duration
 from tests.faults import crash, shop
-from confect_celery import scheduler
-fixed = scheduler.new_id
-def new_id(now):
-    id = fixed(now)
+from confect_celery import drafts
+fixed = drafts.new_ids
+def new_ids(now, count):
+    [id] = fixed(now, count)
     where = pathlib.Path(os.environ["TEST_CRASH"]) / "plan.json"
     where.write_text(json.dumps({str(id): [[os.environ["SEAM"], "child"]]}))
-    return id
-scheduler.new_id = new_id
+    return [id]
+drafts.new_ids = new_ids
 shop.confect.scheduler.run_after(Duration.seconds(0.3), shop.mutation, {"job": os.environ["SEAM"]})
 """
 

@@ -446,15 +446,13 @@ DECISIONS: Final[Sequence[Mutant]] = (
     Mutant("scheduler: no budget", (answers("scheduler:Budget.take", None),)),
     Mutant("scheduler: may cancel itself", (answers("scheduler:Scheduler._refuse_itself", None),)),
     Mutant("scheduler: nobody is born canceled", (answers("scheduler:Scheduler._born", StateKind.PENDING),)),
-    Mutant("scheduler: everything is near", (answers("scheduler:Scheduler._is_near", True),)),
+    Mutant("scheduler: everything is near", (answers("drafts:Drafts.is_near", True),)),
     Mutant(
         "scheduler: no bounds, no shortest delay",
         (
             call(
-                "scheduler:Scheduler._aim",
-                lambda _, scheduler, when, now: (
-                    (now + when, now + when) if isinstance(when, Duration) else (when, when)
-                ),
+                "drafts:Drafts.aim",
+                lambda _, drafts, when, now: (now + when, now + when) if isinstance(when, Duration) else (when, when),
             ),
         ),
     ),

@@ -56,6 +56,21 @@ def test_callbacks_run_after_the_commit_and_never_after_a_rollback(database: Dat
     assert seen == [["kept"]] and labels(database) == ["kept"]
 
 
+def test_a_connection_serves_transactions_and_single_statements_in_turn(database: Database) -> None:
+    for n in range(3):
+        with database.statement() as t:
+            mark(t.connection, f"single {n}")
+            assert f"single {n}" in labels(database), "it has committed already"
+        with pytest.raises(ZeroDivisionError), database.transaction() as t:
+            mark(t.connection, f"gone {n}")
+            _ = 1 / 0
+        with database.transaction() as t:
+            mark(t.connection, f"kept {n}")
+            if database.url.get_backend_name() != "sqlite":
+                assert f"kept {n}" not in labels(database)
+    assert labels(database) == [f"{kind} {n}" for kind in ("kept", "single") for n in range(3)]
+
+
 def test_a_callback_that_fails_does_not_undo_the_commit(database: Database) -> None:
     later: list[int] = []
     with database.transaction() as t:

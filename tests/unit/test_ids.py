@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
 
 from confect_celery import DateTime, Duration
 from confect_celery.store import new_id
-from confect_celery.store.ids import first_id_at
+from confect_celery.store.ids import first_id_at, new_ids
 
 NOW = DateTime.parse("2030-01-01T00:00:00.123456Z")
 
@@ -30,3 +32,47 @@ def test_an_id_is_a_uuid_of_version_7_and_tells_its_millisecond() -> None:
         assert (made.version, made.variant) == (7, uuid.RFC_4122)
         assert made.int >> 80 == NOW.epoch_millis
     assert first_id_at(NOW) <= new_id(NOW) < first_id_at(NOW + Duration.millis(1))
+
+
+def test_many_at_once_are_ids_like_the_others() -> None:
+    before = new_id(NOW)
+    many = new_ids(NOW, 10_000)
+    after = new_id(NOW)
+    assert [before, *many, after] == sorted({before, *many, after})
+    for made in map(uuid.UUID, many):
+        assert (made.version, made.variant) == (7, uuid.RFC_4122)
+        assert made.int >> 80 == NOW.epoch_millis
+    assert new_ids(NOW, 0) == []
+
+
+def test_threads_share_no_id() -> None:
+    made: list[list[str]] = []
+    start = threading.Barrier(4)
+
+    def make() -> None:
+        start.wait()
+        made.append([id for _ in range(50) for id in (*new_ids(NOW, 20), new_id(NOW))])
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(ids == sorted(ids) for ids in made), "each thread's own are in order"
+    assert len({id for ids in made for id in ids}) == 4 * 50 * 21
+
+
+def test_a_forked_child_makes_other_ids_than_its_parent() -> None:
+    new_id(NOW)  # random bytes are ready, and the child inherits them
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, "".join([*new_ids(NOW, 100), new_id(NOW)]).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    assert os.waitpid(child, 0)[1] == 0
+    theirs = {text[at : at + 36] for at in range(0, len(text), 36)}
+    assert len(theirs) == 101
+    assert theirs.isdisjoint([*new_ids(NOW, 100), new_id(NOW)])

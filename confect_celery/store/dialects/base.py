@@ -4,55 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from confect_celery.store.inserts import Insert, Lot
 from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime, Duration
 
-__all__ = ["Dialect", "InsertMany", "bound_rows", "insert_many", "lock_number"]
-
-Rows = Sequence[Mapping[str, Any]]
-InsertMany = Callable[[sa.Connection, sa.Insert, Rows], None]
-
-
-def insert_many(connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
-    """Insert all of `rows`, each with a value for every column of the table."""
-    connection.execute(insert, list(rows))
-
-
-def bound_rows(dialect: sa.Dialect, table: sa.TableClause, rows: Rows) -> list[tuple[Any, ...]]:
-    """The rows as the driver takes them, in the order of the table's columns.
-
-    As SQLAlchemy would make them, but each column's processor is looked up once, and an object that many rows share is
-    converted once.
-    """
-    columns = []
-    for column in table.columns:
-        process: Any = column.type.dialect_impl(dialect).bind_processor(dialect)
-        if isinstance(column.type, sa.JSON):
-            process = _json
-        values = [row[column.name] for row in rows]
-        columns.append(values if process is None else _each_once(process, values))
-    return list(zip(*columns, strict=True))
-
-
-def _each_once(process: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
-    made: dict[int, Any] = {}
-    for value in values:
-        key = id(value)
-        if key not in made:
-            made[key] = process(value)
-    return [made[id(value)] for value in values]
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+__all__ = ["Dialect", "lock_number"]
 
 
 def lock_number(id: str) -> int:
@@ -145,9 +108,9 @@ class Dialect(ABC):
         self.note_lock(connection)
         return locked
 
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
-        """Insert all of `rows`, each with a value for every column of the table, in the quickest way there is."""
-        insert_many(connection, insert, rows)
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+        """Insert all rows of these lots, in the quickest way there is."""
+        insert.many(connection, lots)
 
     def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
         """A SQLAlchemy face on the open transaction of a driver's own connection; None for what is no such thing."""

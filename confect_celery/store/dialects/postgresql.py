@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.dialects.base import Dialect, Rows, bound_rows, insert_many
+from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.dialects.copying import blocks
 from confect_celery.store.dialects.simple_query import row_after
+from confect_celery.store.inserts import Insert, Lot
 from confect_celery.store.prepared import Prepared
 from confect_celery.timing import DateTime
 
@@ -44,6 +47,14 @@ _TRANSACTION_MS: Final = 500
 """After so long the server ends it in any case, from PostgreSQL 17 on: who cancels one of its rows waits no longer."""
 
 
+def _on_begin(connection: sa.Connection) -> None:
+    # A connection stays as it was used last: who uses it once uses it so again, most likely.
+    wanted = connection.get_execution_options().get("confect_begin", "") is None
+    raw: Any = connection.connection.driver_connection
+    if raw.autocommit is not wanted and not raw.closed:  # what is closed already is for the statement to find out
+        raw.autocommit = wanted
+
+
 class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
 
@@ -54,7 +65,13 @@ class PostgresqlDialect(Dialect):
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
-        return sa.create_engine(self.url)
+        engine = sa.create_engine(self.url)
+        event.listen(engine, "begin", _on_begin)
+        return engine
+
+    def autocommit(self, connection: sa.Connection) -> sa.Connection:
+        """No BEGIN of the driver's. SQLAlchemy's own way would set it up and back at each use of a connection."""
+        return connection.execution_options(confect_begin=None)
 
     def among(
         self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
@@ -105,22 +122,22 @@ class PostgresqlDialect(Dialect):
             return super().in_savepoint(connection, name, statement, parameters)
         return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
 
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
         if not _is_psycopg(raw):
-            insert_many(connection, insert, rows)
+            insert.many(connection, lots)
             return
-        table = insert.table
         quoted = connection.dialect.identifier_preparer
-        names, into = ", ".join(map(quoted.format_column, table.columns)), quoted.format_table(table)
+        names, into = ", ".join(map(quoted.format_column, insert.columns)), quoted.format_table(insert.table)
         # The driver does it by itself: whoever listens to the connection hears at least of this.
         connection.exec_driver_sql("SELECT 1")
         text = f"COPY {into} ({names}) FROM STDIN"
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
-                for values in bound_rows(connection.dialect, table, rows):
-                    copy.write_row(values)
+                for lot in lots:
+                    for block in blocks(insert.columns, lot):
+                        copy.write(block)
         except Exception as error:
             raise self._as_of_a_statement(connection, text, error) from error
 

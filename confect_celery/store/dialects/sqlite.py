@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -10,12 +13,28 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from confect_celery.store.dialects.base import Dialect, Rows, bound_rows
+from confect_celery.store.dialects.base import Dialect
+from confect_celery.store.inserts import ARGS_AT, Insert, Lot
 
 __all__ = ["SqliteDialect"]
 
 _BUSY_TIMEOUT_SECONDS: Final = 30
+_BLOCK: Final = 250
+"""How many rows one statement inserts, where there are that many: it has less than 999 parameters then."""
+
 _TRANSIENT: Final = ("database is locked", "database table is locked", "database schema is locked")
+
+
+@functools.cache
+def _block(text: str, columns: int) -> str:
+    """The INSERT of one row as that of many: the first parameters are what they share, then each one's id and args."""
+    shared = range(1, columns - 1)
+    between, after = shared[: ARGS_AT - 1], shared[ARGS_AT - 1 :]
+    rows = [
+        f"({', '.join(f'?{number}' for number in (own, *between, own + 1, *after))})"
+        for own in range(columns - 1, columns - 1 + 2 * _BLOCK, 2)
+    ]
+    return f"{text.partition(' VALUES ')[0]} VALUES {', '.join(rows)}"
 
 
 def _on_connect(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
@@ -63,10 +82,20 @@ class SqliteDialect(Dialect):
         raw: Any = connection.connection.driver_connection
         return bool(raw.in_transaction)
 
-    def insert_many(self, connection: sa.Connection, insert: sa.Insert, rows: Rows) -> None:
-        """`executemany` of the driver."""
-        text = str(insert.values(dict(rows[0])).compile(dialect=connection.dialect))
-        connection.exec_driver_sql(text, bound_rows(connection.dialect, insert.table, rows))
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+        """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
+        left = []
+        for lot in lots:
+            for start in range(0, len(lot.own), _BLOCK):
+                own = lot.own[start : start + _BLOCK]
+                if len(own) < _BLOCK:
+                    left.append(Lot(lot.shared, own))
+                    continue
+                text, bound = insert.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
+                shared = bound[1:ARGS_AT] + bound[ARGS_AT + 1 :]
+                connection.exec_driver_sql(_block(text, len(bound)), (*shared, *chain.from_iterable(own)))
+        if left:
+            insert.many(connection, left)
 
     @property
     def lock(self) -> sa.ColumnElement[bool]:

@@ -46,6 +46,11 @@ def test_a_unit_is_rounded_to_the_nearest_microsecond(
     assert make(count).to_micros() == round(Fraction(count) * unit)
 
 
+def test_halves_of_a_microsecond_are_rounded_to_the_even_one() -> None:
+    counts = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)
+    assert [Duration.micros(count).to_micros() for count in counts] == [-2, -2, 0, 0, 2, 2]
+
+
 @pytest.mark.parametrize("make", UNITS)
 @pytest.mark.parametrize("count", [float("inf"), float("-inf"), float("nan"), 1e300, 10**30, True, "1", None])
 def test_what_is_no_finite_number_of_units_is_refused(make: Callable[[Any], Duration], count: Any) -> None:

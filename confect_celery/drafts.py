@@ -1,0 +1,157 @@
+"""Calls become rows: validated, encoded, their times decided."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from confect_celery.errors import DelayOutOfRange, NotSchedulable
+from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
+from confect_celery.settings import Settings
+from confect_celery.store import EncodedCall, JsonText, NewRow, RowKind, ScheduledFunctionId, new_ids
+from confect_celery.timing import DateTime, Duration
+from confect_celery.tracing import traced
+
+__all__ = ["Drafts", "delay_or_time", "with_times"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Rows as the scheduler will write them."""
+
+    registry: Registry
+    settings: Settings
+    plain: Callable[[Any, Any], EncodedCall]
+    """Encodes a call of a Celery task or signature."""
+
+    def rows(
+        self,
+        jobs: Sequence[tuple[Duration | DateTime, Any, Any]],
+        now: DateTime,
+        parent: ScheduledFunctionId | None,
+    ) -> list[NewRow]:
+        """A new row for each `(delay or time, function, arguments)`; raises as `Scheduler.run_after` does.
+
+        What jobs share, their time or all of the function but its arguments, is worked out once, and the rows share it.
+        """
+        aims: dict[int, _Aim] = {}
+        callees: dict[int, _Callee | None] = {}
+        makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
+        rows = []
+        for (when, function, args), own in zip(jobs, new_ids(now, len(jobs)), strict=True):
+            make = makers.get((id(when), id(function)))
+            if make is None:
+                aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
+                if id(function) not in callees:
+                    callees[id(function)] = self._callee(function)
+                callee = callees[id(function)]
+                make = partial(self._of_a_task, function, aim, parent) if callee is None else callee.at(aim, parent)
+                makers[id(when), id(function)] = make
+            rows.append(make(own, args))
+        return rows
+
+    def call(self, function: Any, args: Any) -> EncodedCall:
+        """The call as its row would hold it; raises as `Scheduler.run_after` does."""
+        callee = self._callee(function)
+        if callee is None:
+            return self.plain(function, args)
+        return EncodedCall(callee.name, callee.kind, codec.encode(callee.ref, args), callee.options)
+
+    def aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
+        """The time asked for, and when the row is due; raises DelayOutOfRange."""
+        shortest, longest = self.settings.min_delay, self.settings.max_delay
+        if isinstance(when, Duration):
+            if not shortest <= when <= longest:
+                raise DelayOutOfRange(str(when), str(shortest), str(longest))
+            due = now + when
+            return due, due
+        if abs(when - now) > longest:
+            raise DelayOutOfRange(str(when - now), str(-longest), str(longest))
+        return when, max(when, now + shortest)
+
+    def is_near(self, due: DateTime, now: DateTime) -> bool:
+        """Whether who schedules it publishes it, too."""
+        return due <= now + self.settings.horizon
+
+    def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
+        scheduled, due = self.aim(when, now)
+        return _Aim(scheduled, now, due, not self.is_near(due, now))
+
+    def _of_a_task(
+        self, function: Any, aim: _Aim, parent: ScheduledFunctionId | None, own: ScheduledFunctionId, args: Any
+    ) -> NewRow:
+        call = self.plain(function, args)
+        return NewRow(own, call.name, call.kind, call.args, *aim.times, traced(call.options, later=aim.later), parent)
+
+    def _callee(self, function: Any) -> _Callee | None:
+        """The function of Confect's; None for anything else, which only each call tells about."""
+        if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
+            return None
+        ref = self.registry.resolve(function)
+        kind = ref.kind
+        if ref.visibility != "internal" or kind == "query":
+            alternative = f"Make it an internal mutation or action: @….internal_{kind.replace('query', 'action')}."
+            reason = "a query only reads" if kind == "query" else "it is public"
+            raise NotSchedulable(ref.name, reason, alternative)
+        return _Callee(ref, ref.name, kind)
+
+
+def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | DateTime, Any, Any]]:
+    """The jobs; where they have the same time it is one object, so that it is worked out once."""
+    read: dict[int, tuple[object, Duration | DateTime]] = {}  # what was read is kept: no other may get its id
+    times: dict[Duration | DateTime, Duration | DateTime] = {}
+    made = []
+    for when, function, args in jobs:
+        known = read.get(id(when))
+        if known is None:
+            time = delay_or_time(when)
+            known = read[id(when)] = when, times.setdefault(time, time)
+        made.append((known[1], function, args))
+    return made
+
+
+def delay_or_time(when: object) -> Duration | DateTime:
+    """What the caller gave; raises InvalidTime, and NaiveDateTime."""
+    if isinstance(when, (DateTime, dt.datetime)):
+        return DateTime.of(when)
+    return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
+
+
+class _Aim:
+    """A time that jobs share."""
+
+    __slots__ = ("later", "times")
+
+    def __init__(self, scheduled: DateTime, now: DateTime, due: DateTime, later: bool) -> None:
+        self.times = scheduled, now, due
+        self.later = later
+
+
+class _Callee:
+    """A function that jobs share."""
+
+    def __init__(self, ref: FunctionRef[Any, Any], name: str, kind: RowKind) -> None:
+        self.ref, self.name = ref, name
+        self.kind: RowKind = kind
+        options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
+        self.options: Mapping[str, Any] = {key: value for key, value in options.items() if value is not None}
+        self._traced: dict[bool, Mapping[str, Any]] = {}
+
+    def at(self, aim: _Aim, parent: ScheduledFunctionId | None) -> Callable[[ScheduledFunctionId, Any], NewRow]:
+        """What makes rows of calls at this time."""
+        options = self._traced.get(aim.later)
+        if options is None:
+            options = self._traced[aim.later] = traced(self.options, later=aim.later)
+        ref, call, rest = self.ref, (self.name, self.kind), (*aim.times, options, parent)
+
+        def row(own: ScheduledFunctionId, args: Any) -> NewRow:
+            return _new(NewRow, (own, *call, JsonText(codec.encode_as_text(ref, args)), *rest))
+
+        return row
+
+
+_new: Final[Callable[..., NewRow]] = tuple.__new__
+"""Half as long as `NewRow(…)`."""

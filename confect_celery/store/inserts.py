@@ -1,0 +1,131 @@
+"""New rows on their way into the table: what many of them have in common is made ready for the database once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from confect_celery.store.prepared import Prepared
+from confect_celery.store.row import JsonText, NewRow, StateKind
+from confect_celery.store.schema import UtcTime, json_type
+from confect_celery.timing import DateTime
+
+__all__ = ["ARGS_AT", "Insert", "Lot", "lots"]
+
+ARGS_AT: Final = 3
+"""Where the arguments stand among the columns. The id comes first."""
+
+
+_BY_DEFAULT: Final = ("error", "attempt", "losses")
+
+
+class Lot(NamedTuple):
+    """Rows that differ in their ids and arguments alone."""
+
+    shared: dict[str, Any]
+    """The value of every other column that has another than its default, by its name; those of JSON columns are texts.
+    """
+    own: list[tuple[str, str]]
+    """Of each row its id, and the text of its arguments."""
+
+
+def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
+    """The rows, those together that share the very same objects, as those of one call of the scheduler do."""
+    found: dict[tuple[Any, ...], Lot] = {}
+    for row in rows:
+        own, name, kind, args, scheduled, creation, due, options, parent = row
+        until = delivered_until.get(own) if delivered_until else None
+        key = name, kind, parent, id(scheduled), id(creation), id(due), id(options), id(until)
+        lot = found.get(key)
+        if lot is None:
+            lot = found[key] = Lot(_shared(row, until, born), [])
+        lot.own.append((own, args if type(args) is JsonText else json.dumps(args)))
+    return list(found.values())
+
+
+def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:
+    terminal = born.terminal
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "scheduled_time": row.scheduled_time,
+        "creation_time": row.creation_time,
+        "completed_time": row.creation_time if terminal else None,
+        "state": born.value,
+        "next_at": None if terminal else until or row.due,
+        "deliveries": int(until is not None),
+        "options": json.dumps(row.options) if row.options else "{}",
+        "parent_id": row.parent_id,
+    }
+
+
+def _type(column: sa.Column[Any]) -> TypeEngine[Any]:
+    return _Text() if isinstance(column.type, sa.JSON) else _Time() if isinstance(column.type, UtcTime) else column.type
+
+
+class _Text(TypeDecorator[str]):
+    """JSON that is bound as the text it is."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        """The column's own."""
+        return json_type().dialect_impl(dialect)
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
+        """There is nothing to be done."""
+        return None
+
+
+class _Time(UtcTime):
+    """Rows of one call were made at the same moment: what became of the last value is known still."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
+        """The column's own, for another value than the last."""
+        process: Any = super().bind_processor(dialect)
+        last: tuple[Any, Any] = None, None
+
+        def bound(value: Any) -> Any:
+            nonlocal last
+            known, made = last
+            if value is not known:
+                made = process(value)
+                last = value, made
+            return made
+
+        return bound
+
+
+class Insert(Prepared):
+    """The INSERT of a row, with a parameter for each column that it does not leave to its default."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+        self.columns = [column for column in table.columns if column.name not in _BY_DEFAULT]
+        values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in self.columns}
+        super().__init__(sa.insert(table).values(values))
+
+    def one(self, connection: sa.Connection, lot: Lot) -> None:
+        """Execute it for the one row of this lot."""
+        ((id, args),) = lot.own
+        self.execute(connection, {"id": id, "args": args, **lot.shared})
+
+    def many(self, connection: sa.Connection, lots: Sequence[Lot]) -> None:
+        """Execute it for all rows of these lots, with the driver's `executemany`."""
+        rows: list[Any] = []
+        text = ""
+        for lot in lots:
+            text, bound = self.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
+            if isinstance(bound, dict):
+                rows += [{**bound, "id": id, "args": args} for id, args in lot.own]
+            else:
+                before, after = bound[1:ARGS_AT], bound[ARGS_AT + 1 :]
+                rows += [(id, *before, args, *after) for id, args in lot.own]
+        connection.exec_driver_sql(text, rows)
