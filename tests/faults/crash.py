@@ -27,8 +27,8 @@ from confect_celery.store.database import Database
 from confect_celery.store.statements import Statements
 
 STATEMENTS = (
-    "insert", "claim_due", "load", "load_locked", "lock", "load_many", "start", "succeed_pending", "succeed_together",
-    "succeed_running", "fail_running", "retry", "lose", "requeue", "take_back", "bury",
+    "insert", "claim_due", "load", "load_locked", "lock", "lock_together", "load_many", "start", "succeed_pending",
+    "succeed_together", "succeed_running", "fail_running", "retry", "lose", "requeue", "take_back", "bury",
 )  # fmt: skip
 
 _directory: Path | None = None
@@ -68,7 +68,7 @@ def arm(directory: Path) -> None:
 def _ids(name: str, args: tuple[Any, ...], result: Any) -> list[str]:
     if name == "claim_due":
         return [delivery.id for delivery in result or ()]
-    if name in ("bury", "insert", "load_many", "succeed_together"):
+    if name in ("bury", "insert", "load_many", "lock_together", "succeed_together"):
         return [getattr(each, "id", each) for each in args[0]]
     return [args[0]]
 

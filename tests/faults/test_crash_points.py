@@ -84,8 +84,8 @@ WHOLE: list[Cases] = [
     )
 ]
 SHARED = (
-    "lock after", "function started", "function ended", "succeed_together before", "succeed_together after",
-    "succeed_together committed",
+    "lock_together before", "lock_together after", "function started", "function ended", "succeed_together before",
+    "succeed_together after", "succeed_together committed",
 )  # fmt: skip
 """Within a transaction that others have a part in: some ran before, some would follow."""
 
