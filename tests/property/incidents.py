@@ -181,6 +181,16 @@ def beside_a_stale_one(play: Play, kind: str) -> None:
     play.go_on()
 
 
+def beside_a_forged_one(play: Play) -> None:
+    """The message that came with it bears another function's name: it starts nothing, and claims nothing."""
+    play.schedule_batch(("action", "action"), Plan())
+    messages, play.broker.messages = play.broker.messages, []
+    if len(messages) == 2:  # else the database was in trouble
+        messages[1] = replace(messages[1], name=play.function("mutation").name)
+    play.deliver_together(messages)
+    play.go_on()
+
+
 def ends_so(play: Play, end: str, nested: str | None) -> None:
     """A mutation that asks for what it may not have, or whose part fails."""
     play.schedule("run_after", "mutation", 1.0, Plan(end=end, nested=nested, children=(1.0, 10.0)))
@@ -229,6 +239,7 @@ INCIDENTS: list[Incident] = [
     *(partial(sharing, ends=("ok", "ok", "ok"), last=last) for last in ("cancel it", "reschedule it", "duplicate")),
     *(partial(cancels_in_it, number=number) for number in range(4)),
     *(partial(beside_a_stale_one, kind=kind) for kind in ("mutation", "action")),
+    beside_a_forged_one,
     *(partial(together, kinds=("action",) * 3, doing="nothing", end="ok", died=nth) for nth in range(4)),
     *(
         partial(cancel_in_doubt, kind=kind, when=when, fault=fault)
