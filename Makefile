@@ -30,15 +30,15 @@ test: $(STAMP)
 test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
-# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, properties, hostile messages, an old shop moving in,
-# Flower, beat, deploy/, ten million rows, a tiny benchmark, Django with real workers: half an hour.
+# Redis, RabbitMQ classic and quorum, pytest-celery's clusters, hostile messages, an old shop moving in,
+# Flower, beat, deploy/, ten million rows, a tiny benchmark, Django with real workers: twenty-five minutes.
 test-long: $(STAMP)
-	$(BIN)/python -m pytest tests/brokers tests/cluster tests/property tests/security tests/legacy tests/flower tests/beat \
+	$(BIN)/python -m pytest tests/brokers tests/cluster tests/security tests/legacy tests/flower tests/beat \
 		tests/deploy tests/tall tests/bench tests/contrib/test_django_worker.py
 
-# Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches: six minutes.
+# Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches, properties: ten minutes.
 test-faults: $(STAMP)
-	$(BIN)/python -m pytest tests/faults $(BATCHES)
+	$(BIN)/python -m pytest tests/faults $(BATCHES) tests/property
 
 # A stream of jobs for five minutes while workers, broker, database and connections break; docs/faults.md.
 faults: $(STAMP)

@@ -1,6 +1,6 @@
 """The eight guarantees against a stateful property test: `machine.py` is what happens, `model.py` what must hold.
 
-SQLite runs always; `CONFECT_LONG=1` (or `make test-long`) adds PostgreSQL and MariaDB and takes more examples.
+SQLite runs always; in CI PostgreSQL and MariaDB too, and with `CONFECT_LONG=1` more examples of each.
 
 Each run draws anew, and a failure prints its seed: `CONFECT_SEED=<seed> pytest tests/property/test_guarantees.py` draws
 the same again. Hypothesis also prints a `@reproduce_failure('<version>', b'<blob>')`: with
