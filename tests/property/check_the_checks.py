@@ -62,7 +62,7 @@ class Verdict:
             said = f"NOT EQUIVALENT: {self.caught}" if self.mutant.equivalent else self.caught
         what = f"{self.mutant.name} [{self.mutant.database}]"
         where = self.mutant.file if self.mutant.patches else ""
-        return f"{what:<76} {where:<29} {self.examples:>4} examples {self.seconds:5.1f} s  {said[:600]}"
+        return f"{what:<76} {where:<31} {self.examples:>4} examples {self.seconds:5.1f} s  {said[:600]}"
 
 
 UNHARMED: Final = tuple(Mutant("(as it is)", (), database, equivalent="nothing is left out") for database in EXAMPLES)

@@ -8,13 +8,16 @@ stands beside them. `python -m tests.property.check_the_checks` plays them.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+import confect_celery
 from confect_celery import Duration
 from confect_celery.store import StateKind, database
 from tests.property.patching import (
@@ -30,6 +33,8 @@ from tests.property.patching import (
     unheard,
 )
 
+PACKAGE: Final = Path(confect_celery.__file__).parent
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -44,9 +49,9 @@ class Mutant:
 
     @property
     def file(self) -> str:
-        """Where the guard stands."""
-        module = self.patches[0].target.partition(":")[0]
-        return f"{module.replace('.', '/')}.py"
+        """Where the patch sets in: for a statement that is held ready, where `Statements` itself stands."""
+        owner, _ = self.patches[0].place()
+        return Path(inspect.getfile(owner)).relative_to(PACKAGE).as_posix()
 
 
 LOCKED: Final = "its rows were picked, by this very guard, and locked by the statement before it in the transaction"
@@ -509,7 +514,7 @@ HOLDING: Final[Sequence[Mutant]] = (
         (call(f"{STATEMENTS}._sort_out_held", lambda _, rows, connection, picked, now: picked),),
         ONLY_THERE,
     ),
-    Mutant("held: a doubt is forgotten", (constant("store.statements:IN_DOUBT", -1),), ONLY_THERE),
+    Mutant("held: a doubt is forgotten", (constant("store.statements.dispatching:IN_DOUBT", -1),), ONLY_THERE),
     Mutant(
         "held: what was forgotten is not made true",
         (call("runtime.relay:Relay._again", lambda _, relay, work, ended: work),),

@@ -6,6 +6,7 @@ What is not found under its name is a `LookupError`: a mutant must never silentl
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,8 @@ class Patch:
     target: str
     make: Callable[[Any], Any]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """For the length of the block."""
+    def place(self) -> tuple[Any, str]:
+        """What the last name stands in, and that name. Of a class it is the one that defines it: itself or a base."""
         module, _, path = self.target.partition(":")
         *owners, last = path.split(".")
         owner: Any = importlib.import_module(f"confect_celery.{module}")
@@ -36,8 +36,15 @@ class Patch:
             if name not in vars(owner):
                 raise LookupError(f"{self.target}: there is no {name!r} any more")
             owner = vars(owner)[name]
-        if last not in vars(owner):
-            raise LookupError(f"{self.target}: there is no {last!r} any more")
+        for each in inspect.getmro(owner) if inspect.isclass(owner) else (owner,):
+            if each is not object and last in vars(each):
+                return each, last
+        raise LookupError(f"{self.target}: there is no {last!r} any more")
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """For the length of the block."""
+        owner, last = self.place()
         with mock.patch.object(owner, last, self.make(vars(owner)[last])):
             yield
 

@@ -8,23 +8,21 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-import confect_celery
 from confect_celery.store.dialects import dialect_for
 from confect_celery.store.schema import scheduled_functions_table
 from confect_celery.store.statements import Statements
 from tests.property.check_the_checks import check
-from tests.property.mutants import MUTANTS, Mutant
-from tests.property.patching import all_applied, guards
+from tests.property.mutants import MUTANTS, PACKAGE, Mutant
+from tests.property.patching import STATEMENTS, all_applied, answers, guards
 from tests.support.databases import Databases
 
-PACKAGE = Path(confect_celery.__file__).parent
 TABLE = scheduled_functions_table(sa.MetaData())
 SQLITE = dialect_for(sa.make_url("sqlite://"))
 
-PREPARED = {("store/statements.py", "__init__"), ("store/statements.py", "_transition")}
+PREPARED = {("store/statements/reconciling.py", "__init__"), ("store/statements/base.py", "_transition")}
 """Where the statements are made that `Statements` holds ready: `test_every_guard_has_a_mutant` finds those itself."""
 
-MADE_IN_PLACE = {("store/statements.py", "prune")}
+MADE_IN_PLACE = {("store/statements/reconciling.py", "prune")}
 """A method's own: its mutants are named after it."""
 
 NO_ROW_OF_OURS = {
@@ -74,6 +72,21 @@ def test_the_names_are_different() -> None:
 def test_what_it_takes_away_is_still_there(mutant: Mutant) -> None:
     with all_applied(mutant.patches):
         Statements(TABLE, SQLITE)
+
+
+@pytest.mark.parametrize("name", ["load", "prune"])
+def test_a_name_is_found_in_the_room_that_defines_it(name: str) -> None:
+    before = getattr(Statements, name)
+    with answers(f"{STATEMENTS}.{name}", "instead").applied():
+        assert getattr(Statements, name)() == "instead"
+        assert name not in vars(Statements)
+    assert getattr(Statements, name) is before
+
+
+@pytest.mark.parametrize("name", ["no_more", "__repr__"])
+def test_a_name_that_no_room_defines_is_an_error(name: str) -> None:
+    with pytest.raises(LookupError, match=name), answers(f"{STATEMENTS}.{name}", None).applied():
+        pass
 
 
 @pytest.mark.timeout(120)

@@ -137,6 +137,17 @@ def _pending(tall: Tall, connection: sa.Connection, count: int) -> list[Pending]
     return list(tall.store.rows.load_many(connection, tall.ids("due", count)).values())
 
 
+def _together(name: str, run: Callable[[Tall, sa.Connection, list[Pending]], set[str]]) -> Call:
+    """What only a database is asked where mutations share a transaction, of sixteen rows that were read before."""
+    return Call(
+        name,
+        32,
+        lambda tall, c: run(tall, c, _pending(tall, c, 16)),
+        lambda found: len(found) == 16,
+        lambda tall: tall.store.database.dialect.shares,
+    )
+
+
 def _held(tall: Tall, connection: sa.Connection, count: int) -> list[Pending]:
     rows, until = _pending(tall, connection, count), tall.now - Duration.days(40)
     assert len(tall.store.rows.hold(connection, rows, until)) == count
@@ -231,17 +242,11 @@ def calls() -> list[Call]:
             ),
             lambda found: found == (True, True),
         ),
+        _together("lock_together", lambda tall, c, given: rows(tall).lock_together(c, given)),
+        _together("lock_together relaxed", lambda tall, c, given: rows(tall).lock_together(c, given, relaxed=True)),
         Call("warm_up", 0, lambda tall, c: rows(tall).warm_up(c), lambda found: found is None),
         _one("succeed_pending", "due", Duration.zero, attempt=0),
-        Call(
-            "succeed_together",
-            32,
-            lambda tall, c: rows(tall).succeed_together(
-                c, list(rows(tall).load_many(c, tall.ids("due", 16)).values()), tall.now
-            ),
-            lambda found: len(found) == 16,
-            lambda tall: tall.store.database.dialect.shares,
-        ),
+        _together("succeed_together", lambda tall, c, given: rows(tall).succeed_together(c, given, tall.now)),
         _one("fail_pending", "due", Duration.zero, FAILURE, attempt=0),
         _one("succeed_running", "running", Duration.zero, attempt=1),
         _one("fail_running", "running", Duration.zero, FAILURE, attempt=1),

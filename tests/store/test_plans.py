@@ -31,7 +31,7 @@ def test_it_reads_what_it_is_after_and_no_more(tall: Tall, call: Call) -> None:
 
 
 def test_no_statement_is_left_out() -> None:
-    there = {name for room in (Statements, Statistics) for name in vars(room) if not name.startswith("_")}
+    there = {name for room in (Statements, Statistics) for name in dir(room) if not name.startswith("_")}
     called = {call.name.removeprefix("statistics ").partition(" ")[0] for call in CALLS}
     missing = there - called
     assert missing == set()

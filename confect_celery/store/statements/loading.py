@@ -1,0 +1,92 @@
+"""What the gate looks at before it runs a row: it reads it and locks it, if it is pending still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from confect_celery.store.dialects.base import Dialect, lock_number
+from confect_celery.store.row import Pending, StateKind
+from confect_celery.store.statements.base import Base
+from confect_celery.store.statements.terms import AnyId, state_is
+
+__all__ = ["Loading"]
+
+
+class Loading(Base):
+    """Rows that are pending, at the attempt that a message names; none of these changes anything."""
+
+    def __init__(self, table: sa.Table, dialect: Dialect) -> None:
+        super().__init__(table, dialect)
+        c = self._c
+        self._pending = [c.id, c.name, c.kind, c.args, c.attempt, c.scheduled_time, c.options, c.creation_time]
+        self._pending.append(c.parent_id)
+        still = state_is(c.state, StateKind.PENDING)
+        self._load = sa.select(*self._pending).where(self._row, self._attempt, still)
+        self._load_many = sa.select(*self._pending).where(self._picked, still)
+        self._load_locked = self._load.add_columns(dialect.lock)
+        self._lock = sa.select(dialect.lock).where(self._row, self._attempt, still)
+        self._lock_relaxed = self._lock if dialect.relaxed is None else self._lock.add_columns(dialect.relaxed)
+        each = dialect.lock_each(sa.select(c.id).where(self._attempt, still), c.id, AnyId())
+        self._lock_together = each
+        self._lock_together_relaxed = each if dialect.relaxed is None else each.add_columns(dialect.relaxed)
+
+    def load(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
+        """The row, if it is pending at this attempt."""
+        row = connection.execute(self._load, {"row": id, "at_attempt": attempt}).one_or_none()
+        return None if row is None else Pending(*row)
+
+    def load_many(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Pending]:
+        """Those of the rows that are pending, by their ids. Where one cannot be read, none: each is read alone then."""
+        try:
+            rows = connection.execute(self._load_many, {"rows": list(ids)}).all()
+        except ValueError:
+            return {}
+        return {row.id: Pending(*row) for row in rows}
+
+    def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
+        """As `load`, its advisory lock taken for the rest of the transaction; None also where somebody else has it.
+
+        What the lock's last owner has committed meanwhile is not seen: the transition at the end will tell.
+        """
+        row = connection.execute(
+            self._load_locked, {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
+        ).one_or_none()
+        if row is None:
+            return None
+        self._dialect.note_lock(connection)
+        *pending, locked = row
+        return Pending(*pending) if locked else None
+
+    def lock(
+        self, connection: sa.Connection, id: str, attempt: int, *, relaxed: bool = False, savepoint: str | None = None
+    ) -> bool:
+        """Lock a row that was read before, as `load_locked` does: whether it is pending at this attempt still, so that
+        what was read of it is true, and nobody else has it.
+
+        `relaxed`: the transaction's commit waits for no disk, on a database that can do so. `savepoint`: one of this
+        name is begun before.
+        """
+        statement = self._lock_relaxed if relaxed else self._lock
+        parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
+        row: Any = (
+            self._quickly(connection, statement, parameters).one_or_none()
+            if savepoint is None
+            else self._dialect.in_savepoint(connection, savepoint, self._prepared(statement), parameters)
+        )
+        if row is None:
+            return False
+        self._dialect.note_lock(connection)
+        return bool(row[0])
+
+    def lock_together(self, connection: sa.Connection, rows: Sequence[Pending], *, relaxed: bool = False) -> set[str]:
+        """Lock these, of one attempt, that were read before; where the dialect `shares`. Gives back the ids of those
+        that are pending at it still, that nobody else has, and that nobody else will change before the transaction
+        ends."""
+        (attempt,) = {row.attempt for row in rows}
+        ids = [row.id for row in rows]
+        parameters = {"rows": ids, "locks": [lock_number(id) for id in ids], "at_attempt": attempt}
+        found: Any = connection.execute(self._lock_together_relaxed if relaxed else self._lock_together, parameters)
+        return {id for id, locked, *_ in found if locked}
