@@ -24,9 +24,9 @@ _BRIEF_RUNS = 3
 class Child:
     """All rows are read first, and each is run by what was read then, whatever others do to it `between`.
 
-    What they do comes before each but the first, and the last of it right before a shared transaction ends: then rows
-    are not locked together, as if others were changing them. Where nobody else can write while a transaction is open it
-    comes before all of them.
+    What they do comes before each but the first, and the last of it right before a shared transaction ends. Where they
+    do anything, rows are not locked together, as if others were changing them: all are one thread, and would wait for
+    ever. Where nobody else can write while a transaction is open it comes before all of them.
     """
 
     def __init__(self, play: Play, messages: Sequence[Message], between: Sequence[Meanwhile], *, shares: bool) -> None:
@@ -53,7 +53,8 @@ class Child:
             for at in range(1, len(self.messages)):
                 self._others(at)
         play.at_the_end = [lambda: self._others(len(self.messages), 0)] * self.shares
-        play.others_come_between = bool(self.between) and not play.one_writer
+        plans = [play.plans[message.key] for message in self.messages]
+        play.others_come_between = not play.one_writer and any((self.between, *((p.first or p.last) for p in plans)))
         try:
             while self.next < len(self.messages):
                 self._step()
