@@ -204,7 +204,8 @@ class Scheduler:
         """Cancel the function: True when this call did it, and then it will not start.
 
         False when it is unknown, has ended, or was cancelled before. An action that is running runs on, and its result
-        is ignored. A mutation that is running either commits first, and this is False, or rolls back.
+        is ignored. A mutation that is running either commits first, and this is False, or rolls back. Brief ones of a
+        batch that share a transaction are waited for on PostgreSQL: 20 ms as a rule, half a second at most from 17 on.
         Raises CannotCancelItself inside the mutation `id`.
         """
         self._refuse_itself(id)

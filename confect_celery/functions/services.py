@@ -51,8 +51,7 @@ class Services:
     def __init__(self) -> None:
         self._providers: dict[object, _Provider] = {}
         self._checked: dict[FunctionRef[Any, Any], frozenset[object]] = {}
-        """What each reaches."""
-        """Functions that were found to be in order with the providers as they are."""
+        """Functions that were found to be in order with the providers as they are, and what each reaches."""
 
     def declare(self, service: object, kinds: frozenset[Kind]) -> None:
         """A built-in service for functions of these kinds."""

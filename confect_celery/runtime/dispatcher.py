@@ -277,8 +277,8 @@ class Dispatcher(Loop):
         if len(claimed) == settings.batch_size:
             self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
-        # The jitter keeps many dispatchers from asking all at once.
-        return min(self._pause, _LISTEN_SECONDS if sample else self._pause) * random.uniform(0.9, 1.0)
+        pause = min(self._pause, _LISTEN_SECONDS) if sample else self._pause
+        return pause * random.uniform(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
 
     def claim(self, *, fresh: bool = False) -> list[Delivery]:
         """Claim one batch of due rows, the oldest first; `fresh`: only of those that became due a moment ago."""

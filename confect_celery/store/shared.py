@@ -30,6 +30,7 @@ __all__ = ["Part", "SharedTransaction"]
 logger = logging.getLogger(__name__)
 
 _READS: Final = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
+_INSERTS: Final = re.compile(r"\s*insert\b", re.IGNORECASE)
 
 
 class Part(OwnTransaction):
@@ -151,10 +152,10 @@ class SharedTransaction:
             part.connection.exec_driver_sql(f"SAVEPOINT {part.savepoint_name}")
         if self._rows.table.name not in statement:
             return
-        if _READS.match(statement) is None:
+        if _READS.match(statement) is not None:
+            self._troubled = self._troubled or part.before > 0
+        elif _INSERTS.match(statement) is None:
             self._locked.clear()  # it may be one of these that it changes: they are looked at again
-        elif part.before:
-            self._troubled = True
 
     def _undo(self, part: Part) -> None:
         at = self.parts.index(part)

@@ -372,6 +372,30 @@ def test_one_sees_nothing_of_another_in_its_context(shop: Shop) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("does", ["schedules", "cancels"])
+def test_only_who_changes_rows_has_the_others_looked_at_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    rows, alone = shop.confect.store.rows, []
+    lock = rows.lock
+
+    def noted(connection: Any, id: str, *args: Any, **kwargs: Any) -> bool:
+        alone.append(id)
+        return lock(connection, id, *args, **kwargs)
+
+    def changes(given: Given) -> None:
+        child = given.scheduler.run_after(Duration.hours(1), shop.mark, {"label": "child"})
+        if does == "cancels":
+            assert given.scheduler.cancel(child)
+
+    monkeypatch.setattr(rows, "lock", noted)
+    shop.does["a"] = changes
+    assert shop.run("a", "b", "c") == 1
+    assert alone == ([] if does == "schedules" else [shop.ids["b"], shop.ids["c"]])
+    assert set(shop.states().values()) == {"success"} and len(shop.children()) == 1
+
+
+@BOTH
 def test_a_batch_that_names_a_row_twice_runs_it_once(shop: Shop) -> None:
     shop.schedule("a", "b", "c")
     shop.loaded("a", "b", "b", "c", "a").run()

@@ -83,7 +83,7 @@ class Dialect(ABC):
         """Where mutations may share a transaction: those of the chosen rows whose ids are in the parameter `rows`, with
         one column more. It takes for each its advisory lock, whose number stands at the same place in the parameter
         `locks`. Nobody else changes these rows for the rest of the transaction; what is being changed is left out."""
-        return chosen.add_columns(sa.literal(True)).where(self.among(id, "rows", type_))  # for the one who writes
+        return chosen.add_columns(sa.literal(True)).where(self.among(id, "rows", type_))  # as one writer has them
 
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027
         """Called where a statement with `lock` was executed."""

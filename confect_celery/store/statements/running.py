@@ -87,10 +87,8 @@ class Running(Loading):
             return done, self.start(connection, id, attempt, lease_until)
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        counts: Any = self._quickly(
-            connection, self._succeed_and_start, parameters
-        ).one()  # pyright takes it for ten columns
-        done, started = counts
+        found: Any = self._quickly(connection, self._succeed_and_start, parameters).one()
+        done, started = found  # pyright takes it for ten columns
         return done == 1, started == 1
 
     def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
