@@ -35,6 +35,16 @@ class Claims:
 
         return self._store.database.retrying(claim, single=True, tries=TRIES)
 
+    def start_due(self, id: str, attempt: int, name: str) -> Pending | None:
+        """pending → inProgress of a row that nobody has read yet: what it was. None where it started nothing, be it
+        that its name or time is not right; or where it has to be read first here."""
+
+        def claim(transaction: OwnTransaction) -> Pending | None:
+            now = self._clock.now()
+            return self._store.rows.start_due(transaction.connection, id, attempt, name, now, self._lease())
+
+        return self._store.database.retrying(claim, single=True, tries=TRIES)
+
     def succeed(self, row: Pending, told: Callable[[], None]) -> bool:
         """inProgress → success of a row that `start` claimed, and `told()`. False when it was canceled meanwhile."""
         return self._succeed(row, self._clock.now(), told)

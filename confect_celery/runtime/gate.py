@@ -7,6 +7,7 @@ nothing. An action is claimed first, in a commit of its own, so that it starts a
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -158,8 +159,13 @@ class Gate:
             may_begin = not sharing.is_open and self._is_due(loaded) and self.may_share(loaded) and sharing.has_next()
             if may_begin or sharing.is_open:
                 return self._run_sharing(loaded, sharing)
-        if name is not None and name in self._registry and self._registry.get(name).kind == "mutation":
+        kind = self._registry.get(name).kind if name is not None and name in self._registry else None
+        if name is not None and kind == "mutation":
             return self._run_mutation(id, attempt, name, loaded)  # which reads its row inside its transaction
+        if name is not None and kind == "action" and loaded is None and claims is self._claims:
+            started = claims.start_due(id, attempt, name)
+            if started is not None:
+                return self._run_loaded(started, name, claims, is_started=True)
         database = self._store.database
         row = loaded or database.reading(
             lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES
@@ -195,7 +201,7 @@ class Gate:
             called = time.monotonic()
             result = self._invoker.call_mutation(ref, args, transaction, row.id)
             self._brevity.ran(row.name, time.monotonic() - called)
-            if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now()):
+            if not rows.succeed_pending(connection, row.id, row.attempt, self._clock.now(), may_commit=True):
                 raise _NotOurs
             return result
 
@@ -266,8 +272,8 @@ class Gate:
         ref = self._registry.get(row.name)
         return ref, codec.decode(ref, row.args)
 
-    def _run_loaded(self, row: Pending, name: str | None, claims: Claims) -> Outcome:
-        """Run the action of a row that was read a moment ago."""
+    def _run_loaded(self, row: Pending, name: str | None, claims: Claims, *, is_started: bool = False) -> Outcome:
+        """Run the action of a row that was read a moment ago, and claimed with that or not."""
         if name is not None and row.name != name:
             return Dropped("misnamed")
         if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
@@ -275,37 +281,30 @@ class Gate:
         try:
             ref, args = self._understand(row)
         except (UnknownFunction, InvalidArguments) as error:
-            return self._fail_pending(row, error)
+            return self._fail_running(row, error) if is_started else self._fail_pending(row, error)
         span = tracing.Run(row.name, row.id, row.attempt, row.options)
         failed: Exception | None = None
         try:
-            outcome = self._run_action(row, ref, args, claims)
+            outcome = self._run_action(row, ref, args, claims, is_started=is_started)
             failed = outcome.error if isinstance(outcome, Failed) else None
         finally:
             span.end(failed)
         return outcome
 
-    def _run_action(self, row: Pending, ref: FunctionRef[Any, Any], args: Any, claims: Claims) -> Outcome:
-        if not claims.start(row):
+    def _run_action(
+        self, row: Pending, ref: FunctionRef[Any, Any], args: Any, claims: Claims, *, is_started: bool
+    ) -> Outcome:
+        if not (is_started or claims.start(row)):
             return self._why_not(row.id, row.attempt)
-        began, attempt = self._begin(row), row.attempt + 1
+        began = self._begin(row)
         try:
             result = self._invoker.call_action(ref, args, row.id)
         except Exception as error:
-            described, failed = failure.describe(error, ref.options.errors), Failed(error)
-
-            def fail(transaction: OwnTransaction) -> bool:
-                return self._store.rows.fail_running(
-                    transaction.connection, row.id, attempt, self._clock.now(), described
-                )
-
-            if not self._store.database.retrying(fail, single=True, tries=_TRIES):
-                return self._why_not(row.id, attempt)
-            return self._told(row, failed, time.monotonic() - began)
+            return self._fail_running(row, error, ref, time.monotonic() - began)
         seconds = time.monotonic() - began
         self._brevity.ran(row.name, seconds)
         done = claims.succeed(row, lambda: self._store.events.finished(row, "success", seconds))
-        return Succeeded(result) if done else self._why_not(row.id, attempt)
+        return Succeeded(result) if done else self._why_not(row.id, row.attempt + 1)
 
     def _begin(self, row: Pending) -> float:
         self._store.events.claimed(row, row.due, self._clock.now(), row.options.get("queue"))
@@ -321,14 +320,29 @@ class Gate:
     def _fail_pending(
         self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None, seconds: float | None = None
     ) -> Outcome:
+        return self._fail(row, row.attempt, self._store.rows.fail_pending, error, ref, seconds)
+
+    def _fail_running(
+        self, row: Pending, error: Exception, ref: FunctionRef[Any, Any] | None = None, seconds: float | None = None
+    ) -> Outcome:
+        return self._fail(row, row.attempt + 1, self._store.rows.fail_running, error, ref, seconds)
+
+    def _fail(
+        self,
+        row: Pending,
+        attempt: int,
+        fail: Callable[..., bool],
+        error: Exception,
+        ref: FunctionRef[Any, Any] | None,
+        seconds: float | None,
+    ) -> Outcome:
         described = failure.describe(error, ref.options.errors if ref else ())
 
-        def fail(transaction: OwnTransaction) -> bool:
-            now = self._clock.now()
-            return self._store.rows.fail_pending(transaction.connection, row.id, row.attempt, now, described)
+        def work(transaction: OwnTransaction) -> bool:
+            return fail(transaction.connection, row.id, attempt, self._clock.now(), described)
 
-        if not self._store.database.retrying(fail, single=True, tries=_TRIES):
-            return self._why_not(row.id, row.attempt)
+        if not self._store.database.retrying(work, single=True, tries=_TRIES):
+            return self._why_not(row.id, attempt)
         return self._told(row, Failed(error), seconds)
 
     def _postpone(self, row: Pending, error: Exception) -> Outcome:

@@ -181,6 +181,7 @@ class Database:
         if engine is None:
             engine = self.dialect.create_engine()
             event.listen(engine, "handle_error", self._on_error)
+            event.listen(engine, "invalidate", self._on_lost)
             event.listen(engine, "before_cursor_execute", self._on_statement)
             if self._prepare:
                 with engine.connect() as connection, self.dialect.begin_write(connection):
@@ -219,8 +220,10 @@ class Database:
         finally:
             del self._heard[id(connection)]
 
+    def _on_lost(self, *_: Any) -> None:
+        self.troubles += 1
+
     def _on_error(self, context: sa.ExceptionContext) -> None:
-        self.troubles += context.is_disconnect
         listener = self._heard.get(id(context.connection))
         if listener is not None:
             listener.failed(context.sqlalchemy_exception or context.original_exception)

@@ -112,11 +112,6 @@ class Insert(Prepared):
         values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in self.columns}
         super().__init__(sa.insert(table).values(values))
 
-    def one(self, connection: sa.Connection, lot: Lot) -> None:
-        """Execute it for the one row of this lot."""
-        ((id, args),) = lot.own
-        self.execute(connection, {"id": id, "args": args, **lot.shared})
-
     def many(self, connection: sa.Connection, lots: Sequence[Lot]) -> None:
         """Execute it for all rows of these lots, with the driver's `executemany`."""
         rows: list[Any] = []

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-__all__ = ["Prepared"]
+__all__ = ["Answer", "Prepared"]
+
+
+class Answer(NamedTuple):
+    """What came of a statement: how many rows it changed or gave, and those it gave."""
+
+    rowcount: int
+    rows: list[tuple[Any, ...]]
+
+    @property
+    def row(self) -> tuple[Any, ...] | None:
+        """The one row that it gave, if there is one."""
+        return self.rows[0] if self.rows else None
 
 
 class Prepared:
@@ -21,17 +34,39 @@ class Prepared:
         self._statement = statement
         self._form: tuple[sa.Dialect, _Form] | None = None
 
-    def execute(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> sa.CursorResult[Any]:
+    def execute(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> Answer:
         """As `connection.execute` does."""
         text, values = self.bound(connection.dialect, parameters)
-        return connection.exec_driver_sql(text, values)
+        result = connection.exec_driver_sql(text, values)
+        if not result.returns_rows:
+            return Answer(result.rowcount, [])
+        rows = [tuple(row) for row in result]
+        return Answer(len(rows), rows)
 
     def bound(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, Any]:
         """The text for the driver, and the values as it takes them."""
+        form = self._formed(dialect)
+        return form.text, form.values(parameters)
+
+    def numbered(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """The text with `$1`, `$2`, … for its parameters, and their values; of a dialect that has them named."""
+        form = self._formed(dialect)
+        text, order = form.numbered
+        values = form.values(parameters)
+        return text, [values[name] for name in order]
+
+    def typed(self, dialect: sa.Dialect, row: Sequence[Any]) -> list[Any]:
+        """A row that it gave, each value of its column's type."""
+        return [
+            value if process is None else process(value)
+            for value, process in zip(row, self._formed(dialect).results, strict=True)
+        ]
+
+    def _formed(self, dialect: sa.Dialect) -> _Form:
         known = self._form
         if known is None or known[0] is not dialect:
             known = self._form = dialect, _Form(self._statement, dialect)
-        return known[1].text, known[1].values(parameters)
+        return known[1]
 
 
 class _Form:
@@ -48,8 +83,25 @@ class _Form:
             if (process := parameter.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         ]
 
+        columns: Any = getattr(statement, "exported_columns", ())
+        self.results = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+
+    @functools.cached_property
+    def numbered(self) -> tuple[str, list[str]]:
+        """The text with numbered parameters, and their names in that order."""
+        names = _Numbers()
+        return self.text % names, list(names)
+
     def values(self, parameters: Mapping[str, Any]) -> Any:
         values = {**self._constants, **parameters}
         for name, process in self._process:
             values[name] = process(values[name])
         return values if self._order is None else tuple(values[name] for name in self._order)
+
+
+class _Numbers(dict[str, str]):
+    """Gives each name that it is asked for the next number."""
+
+    def __missing__(self, name: str) -> str:
+        number = self[name] = f"${len(self) + 1}"
+        return number

@@ -35,6 +35,7 @@ class DjangoDialect(Dialect):
         self._inner = dialect_for(self.url)
         # Each alias has a database of its own.
         self.minds_forks = self._inner.minds_forks  # type: ignore[misc]
+        self.update_returning = self._inner.update_returning  # type: ignore[misc]
         self.changes_in_ctes = self._inner.changes_in_ctes  # type: ignore[misc]
 
     def create_engine(self) -> sa.Engine:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from confect_celery.store.inserts import Insert, Lot
-from confect_celery.store.prepared import Prepared
+from confect_celery.store.prepared import Answer, Prepared
 from confect_celery.timing import DateTime, Duration
 
 __all__ = ["Dialect", "lock_number"]
@@ -31,6 +31,8 @@ class Dialect(ABC):
     """Whether the table is created on first use, with no migration run by an operator."""
     changes_in_ctes: ClassVar[bool] = False
     """Whether one statement can hold more than one UPDATE."""
+    update_returning: ClassVar[bool] = False
+    """Whether an UPDATE can give back the rows that it changed."""
     shares: ClassVar[bool] = False
     """Whether mutations may share a transaction, each in a savepoint, without one waiting long for another."""
     holds: ClassVar[bool] = False
@@ -95,12 +97,27 @@ class Dialect(ABC):
         """Whether the transaction has not ended by itself, so that what was done before in it is there still."""
         return True
 
+    def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
+        """Execute it, in the quickest way there is."""
+        return statement.execute(connection, parameters)
+
+    def execute_first(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
+        """Execute the first statement of a transaction that `begin_write` has begun."""
+        return statement.execute(connection, parameters)
+
+    def execute_last(
+        self, connection: sa.Connection, change: Prepared, checked: Prepared, parameters: Mapping[str, Any]
+    ) -> int:
+        """Execute the `change` that is a transaction's last statement, and give back how many rows it changed: where it
+        is one, the transaction may have committed with it. `checked` is the same, and divides by that number."""
+        return self.execute(connection, change, parameters).rowcount
+
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
     ) -> Sequence[Any] | None:
         """Begin the savepoint `name`, and give back the one row of `statement`, if there is one."""
         connection.exec_driver_sql(f"SAVEPOINT {name}")
-        return statement.execute(connection, parameters).one_or_none()
+        return statement.execute(connection, parameters).row
 
     def try_lock(self, connection: sa.Connection, id: str) -> bool:
         """Take the advisory lock of a row for the rest of the transaction; False when somebody else has it."""

@@ -12,9 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect
 from confect_celery.store.dialects.copying import blocks
+from confect_celery.store.dialects.libpq import FORGOTTEN, Step, exchange, is_psycopg, raise_as_sqlalchemy, speaks_libpq
 from confect_celery.store.dialects.simple_query import row_after
 from confect_celery.store.inserts import Insert, Lot
-from confect_celery.store.prepared import Prepared
+from confect_celery.store.prepared import Answer, Prepared
 from confect_celery.timing import DateTime
 
 __all__ = ["PostgresqlDialect"]
@@ -27,6 +28,7 @@ _TRANSIENT_STATES: Final = (
     "57P01",  # the server shuts down
     "57P02",
     "57P03",  # the server starts up
+    *FORGOTTEN,
 )
 
 
@@ -34,6 +36,10 @@ _RECOVERED: Final = """
 SELECT CAST(extract(epoch FROM greatest(stats_reset, pg_last_xact_replay_timestamp())) * 1000 AS bigint)
 FROM pg_stat_bgwriter WHERE stats_reset IS NOT NULL
 """
+
+_DIVISION_BY_ZERO: Final = "22012"
+_BEGIN: Final = Step("BEGIN")
+_COMMIT: Final = Step("COMMIT")
 
 _LOCK_MS: Final = 100
 _STATEMENT_MS: Final = 250
@@ -60,6 +66,7 @@ class PostgresqlDialect(Dialect):
 
     default_driver = "psycopg"
     changes_in_ctes = True
+    update_returning = True
     shares = True
     holds = True
 
@@ -114,18 +121,46 @@ class PostgresqlDialect(Dialect):
             bounds["transaction"] = _TRANSACTION_MS
         connection.exec_driver_sql("; ".join(f"SET LOCAL {name}_timeout = {ms}" for name, ms in bounds.items()))
 
+    def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
+        """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
+        if connection.get_execution_options().get("confect_begin", "") is not None or not _is_quick(connection):
+            return statement.execute(connection, parameters)
+        (answer,) = exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))
+        return answer
+
+    def execute_first(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
+        """BEGIN goes with it."""
+        raw: Any = connection.connection.driver_connection
+        if not _is_quick(connection) or raw.info.transaction_status or _has_own_begin(raw):
+            return statement.execute(connection, parameters)
+        return exchange(connection, _BEGIN, Step(*statement.numbered(connection.dialect, parameters)))[1]
+
+    def execute_last(
+        self, connection: sa.Connection, change: Prepared, checked: Prepared, parameters: Mapping[str, Any]
+    ) -> int:
+        """COMMIT goes with it: it is not executed after a division by zero."""
+        if not _is_quick(connection):
+            return super().execute_last(connection, change, checked, parameters)
+        try:
+            exchange(connection, Step(*checked.numbered(connection.dialect, parameters)), _COMMIT)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _DIVISION_BY_ZERO:
+                return 0
+            raise
+        return 1
+
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
     ) -> Sequence[Any] | None:
         """One round trip for both."""
-        if not _is_psycopg(connection.connection.driver_connection):
+        if not is_psycopg(connection.connection.driver_connection):
             return super().in_savepoint(connection, name, statement, parameters)
         return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
 
     def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.driver_connection
-        if not _is_psycopg(raw):
+        if not is_psycopg(raw):
             insert.many(connection, lots)
             return
         quoted = connection.dialect.identifier_preparer
@@ -139,19 +174,7 @@ class PostgresqlDialect(Dialect):
                     for block in blocks(insert.columns, lot):
                         copy.write(block)
         except Exception as error:
-            raise self._as_of_a_statement(connection, text, error) from error
-
-    def _as_of_a_statement(self, connection: sa.Connection, text: str, error: Exception) -> BaseException:
-        """The driver's own error as SQLAlchemy would have raised it, which tells what is transient."""
-        driver = connection.dialect.loaded_dbapi
-        if not isinstance(error, driver.Error):
-            return error
-        broken = connection.dialect.is_disconnect(error, connection.connection, None)
-        if broken:
-            connection.invalidate(error)
-        return DBAPIError.instance(
-            text, None, error, driver.Error, connection_invalidated=broken, dialect=connection.dialect
-        )
+            raise_as_sqlalchemy(connection, text, error)
 
     def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
         """A SQLAlchemy face on the open transaction of a psycopg connection, which stays the caller's in every way."""
@@ -182,5 +205,9 @@ class PostgresqlDialect(Dialect):
         return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
 
 
-def _is_psycopg(raw: Any) -> bool:
-    return any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in type(raw).__mro__)
+def _is_quick(connection: sa.Connection) -> bool:
+    return connection.dialect.driver == "psycopg" and speaks_libpq(connection.connection.driver_connection)
+
+
+def _has_own_begin(raw: Any) -> bool:
+    return raw.autocommit or any(each is not None for each in (raw.isolation_level, raw.read_only, raw.deferrable))

@@ -6,11 +6,11 @@ The protocol's other way, prepared statements, takes one statement at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
+from confect_celery.store.dialects.libpq import raise_as_sqlalchemy
 from confect_celery.store.prepared import Prepared
 
 __all__ = ["row_after"]
@@ -35,12 +35,6 @@ def row_after(
         found: tuple[Any, ...] | None = cursor.fetchone()
         return found
     except psycopg.Error as error:
-        broken = connection.dialect.is_disconnect(cast("Any", error), raw, None)
-        if broken:
-            connection.invalidate(error)
-        raised = DBAPIError.instance(
-            text, None, error, psycopg.Error, connection_invalidated=broken, dialect=connection.dialect
-        )
-        raise raised from error
+        raise_as_sqlalchemy(connection, text, error)
     finally:
         cursor.close()

@@ -60,6 +60,7 @@ class SqliteDialect(Dialect):
 
     creates_itself = True
     minds_forks = True
+    update_returning = True
     shares = True
 
     def create_engine(self) -> sa.Engine:

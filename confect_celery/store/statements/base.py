@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.prepared import Prepared
+from confect_celery.store.prepared import Answer, Prepared
 from confect_celery.store.row import TRANSITIONS, Transition
 from confect_celery.store.statements.terms import AnyAttempt, AnyId, literal, state_is
 
@@ -40,11 +40,9 @@ class Base:
             found = self._ready[statement] = Prepared(statement)
         return found
 
-    def _quickly(
-        self, connection: sa.Connection, statement: sa.ClauseElement, parameters: Mapping[str, Any]
-    ) -> sa.CursorResult[Any]:
+    def _quickly(self, connection: sa.Connection, statement: sa.ClauseElement, parameters: Mapping[str, Any]) -> Answer:
         # For what is executed for each row, where nobody minds which types the driver gives.
-        return self._prepared(statement).execute(connection, parameters)
+        return self._dialect.execute(connection, self._prepared(statement), parameters)
 
     def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
         transition: Transition = TRANSITIONS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -68,7 +68,7 @@ class Holding(Running):
         The commit waits for no disk: that the row may have begun is on it since it was held.
         """
         parameters = {"row": id, "at_attempt": attempt, "then": lease_until}
-        found: Any = self._quickly(connection, self._begin_relaxed, parameters).one()
+        (found,) = self._quickly(connection, self._begin_relaxed, parameters).rows
         return int(found[0]) == 1
 
     def succeed_and_begin(
@@ -84,7 +84,7 @@ class Holding(Running):
         """`succeed_running` of one row and `begin` of another, each by its own guard. The commit waits for no disk."""
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        found: Any = self._quickly(connection, self._succeed_and_begin, parameters).one()
+        (found,) = self._quickly(connection, self._succeed_and_begin, parameters).rows
         return int(found[0]) == 1, int(found[1]) == 1
 
     def release(self, connection: sa.Connection, ids: Sequence[str], attempt: int, due: DateTime) -> int:

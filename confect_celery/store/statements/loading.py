@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from confect_celery.store.dialects.base import Dialect, lock_number
+from confect_celery.store.prepared import Answer
 from confect_celery.store.row import Pending, StateKind
 from confect_celery.store.statements.base import Base
 from confect_celery.store.statements.terms import AnyId, state_is
@@ -35,8 +36,17 @@ class Loading(Base):
 
     def load(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
         """The row, if it is pending at this attempt."""
-        row = connection.execute(self._load, {"row": id, "at_attempt": attempt}).one_or_none()
-        return None if row is None else Pending(*row)
+        answer = self._quickly(connection, self._load, {"row": id, "at_attempt": attempt})
+        return self._pending_of(connection, self._load, answer)
+
+    def _pending_of(self, connection: sa.Connection, statement: sa.ClauseElement, answer: Answer) -> Pending | None:
+        """The one row, if there is one; None also where a last column more, whether its lock was taken, says no."""
+        if answer.row is None:
+            return None
+        pending = self._prepared(statement).typed(connection.dialect, answer.row)
+        if len(pending) > len(self._pending) and not pending.pop():
+            return None
+        return Pending(*pending)
 
     def load_many(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Pending]:
         """Those of the rows that are pending, by their ids. Where one cannot be read, none: each is read alone then."""
@@ -50,15 +60,14 @@ class Loading(Base):
         """As `load`, its advisory lock taken for the rest of the transaction; None also where somebody else has it.
 
         What the lock's last owner has committed meanwhile is not seen: the transition at the end will tell.
+
+        It is the first statement of its transaction.
         """
-        row = connection.execute(
-            self._load_locked, {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
-        ).one_or_none()
-        if row is None:
-            return None
-        self._dialect.note_lock(connection)
-        *pending, locked = row
-        return Pending(*pending) if locked else None
+        parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
+        answer = self._dialect.execute_first(connection, self._prepared(self._load_locked), parameters)
+        if answer.row is not None:
+            self._dialect.note_lock(connection)
+        return self._pending_of(connection, self._load_locked, answer)
 
     def lock(
         self, connection: sa.Connection, id: str, attempt: int, *, relaxed: bool = False, savepoint: str | None = None
@@ -72,7 +81,7 @@ class Loading(Base):
         statement = self._lock_relaxed if relaxed else self._lock
         parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
         row: Any = (
-            self._quickly(connection, statement, parameters).one_or_none()
+            self._quickly(connection, statement, parameters).row
             if savepoint is None
             else self._dialect.in_savepoint(connection, savepoint, self._prepared(statement), parameters)
         )

@@ -44,8 +44,8 @@ class Reading(Base):
 
     def state(self, connection: sa.Connection, id: str) -> StateKind | None:
         """The row's state."""
-        found = self._quickly(connection, self._state, {"row": id}).scalar_one_or_none()
-        return None if found is None else StateKind(found)
+        found = self._quickly(connection, self._state, {"row": id}).row
+        return None if found is None else StateKind(found[0])
 
     def live(self, connection: sa.Connection, ids: Sequence[str]) -> list[str]:
         """Which of these are ids of rows that are pending or inProgress."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from confect_celery.store.dialects.base import Dialect
 from confect_celery.store.row import Delivery, EncodedCall, Pending, ScheduledFunctionId
 from confect_celery.store.statements.loading import Loading
-from confect_celery.store.statements.terms import AnyAttempt, AnyId, counts, one
+from confect_celery.store.statements.terms import AnyAttempt, AnyId, checked, counts, one
 from confect_celery.timing import DateTime
 
 __all__ = ["Running"]
@@ -25,8 +25,13 @@ class Running(Loading):
         mine = sa.and_(self._row, self._attempt)
         together = sa.and_(self._picked, self._attempt)
         failed = {**done, "error": self._failure}
-        self._start = self._transition("start", mine, {"next_at": self._then, "attempt": c.attempt + 1})
+        begun = {"next_at": self._then, "attempt": c.attempt + 1}
+        self._start = self._transition("start", mine, begun)
+        due = sa.and_(mine, c.name == sa.bindparam("called", type_=AnyId()), c.scheduled_time <= self._now)
+        was = [sa.type_coerce(c.attempt - 1, c.attempt.type) if each is c.attempt else each for each in self._pending]
+        self._start_due = self._transition("start", due, begun).returning(*was)
         self._succeed_pending = self._transition("succeed_pending", mine, done)
+        self._succeed_checked = checked(self._succeed_pending.returning(c.id).cte("ended"))
         self._succeed_together = self._transition("succeed_pending", together, done).returning(c.id)
         self._fail_pending = self._transition("fail_pending", mine, failed)
         self._succeed_running = self._transition("succeed_running", mine, done)
@@ -68,6 +73,16 @@ class Running(Loading):
         """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
         return one(self._quickly(connection, self._start, {"row": id, "at_attempt": attempt, "then": lease_until}))
 
+    def start_due(
+        self, connection: sa.Connection, id: str, attempt: int, name: str, now: DateTime, lease_until: DateTime
+    ) -> Pending | None:
+        """`load` and `start` in one statement, of a row of this name whose time has come. Gives back what it was; None
+        where it started nothing, or where the dialect cannot tell."""
+        if not self._dialect.update_returning:
+            return None
+        parameters = {"row": id, "at_attempt": attempt, "called": name, "now": now, "then": lease_until}
+        return self._pending_of(connection, self._start_due, self._quickly(connection, self._start_due, parameters))
+
     def succeed_and_start(
         self,
         connection: sa.Connection,
@@ -87,13 +102,21 @@ class Running(Loading):
             return done, self.start(connection, id, attempt, lease_until)
         parameters = {"ended_row": ended, "ended_attempt": ended_attempt, "now": now}
         parameters |= {"row": id, "at_attempt": attempt, "then": lease_until}
-        found: Any = self._quickly(connection, self._succeed_and_start, parameters).one()
-        done, started = found  # pyright takes it for ten columns
+        (found,) = self._quickly(connection, self._succeed_and_start, parameters).rows
+        done, started = found
         return done == 1, started == 1
 
-    def succeed_pending(self, connection: sa.Connection, id: str, attempt: int, now: DateTime) -> bool:
-        """pending → success: a mutation's last statement, in its own transaction."""
-        return one(self._quickly(connection, self._succeed_pending, {"row": id, "at_attempt": attempt, "now": now}))
+    def succeed_pending(
+        self, connection: sa.Connection, id: str, attempt: int, now: DateTime, *, may_commit: bool = False
+    ) -> bool:
+        """pending → success: a mutation's last statement, in its own transaction, which it may commit if it is told so
+        and changes the row."""
+        parameters = {"row": id, "at_attempt": attempt, "now": now}
+        change = self._prepared(self._succeed_pending)
+        if may_commit:
+            checked = self._prepared(self._succeed_checked)
+            return self._dialect.execute_last(connection, change, checked, parameters) == 1
+        return one(self._dialect.execute(connection, change, parameters))
 
     def succeed_together(self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime) -> set[str]:
         """pending → success for each of these, which have one attempt: the last statement of a transaction that they

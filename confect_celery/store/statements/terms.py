@@ -7,9 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from confect_celery.store.prepared import Answer
 from confect_celery.store.row import StateKind
 
-__all__ = ["AnyAttempt", "AnyId", "counts", "literal", "one", "state_is"]
+__all__ = ["AnyAttempt", "AnyId", "checked", "counts", "literal", "one", "state_is"]
 
 
 class AnyId(TypeDecorator[str]):
@@ -55,7 +56,12 @@ def counts(*changes: sa.CTE) -> sa.Select[Any]:
     return sa.select(found[0]).add_columns(*found[1:])
 
 
-def one(result: sa.CursorResult[Any]) -> bool:
+def checked(change: sa.CTE) -> sa.Select[Any]:
+    """An error where it changed no row: a division by zero."""
+    return sa.select(sa.literal_column("1") / sa.func.count()).select_from(change)
+
+
+def one(result: sa.CursorResult[Any] | Answer) -> bool:
     """Whether a transition by id happened. It changes one row or none; more is a bug and raises."""
     if result.rowcount > 1:
         raise AssertionError(f"a transition by id changed {result.rowcount} rows")
