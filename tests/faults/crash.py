@@ -27,9 +27,12 @@ from confect_celery.store.database import Database
 from confect_celery.store.statements import Statements
 
 STATEMENTS = (
-    "insert", "claim_due", "load", "load_locked", "lock", "lock_together", "load_many", "start", "succeed_pending",
+    "insert", "claim_due", "load", "load_locked", "lock", "lock_together", "load_many", "start", "start_due", "succeed_pending",
     "succeed_together", "succeed_running", "fail_running", "retry", "lose", "requeue", "take_back", "bury",
 )  # fmt: skip
+
+SEAM_OF = {"start_due": "start"}
+"""A start is a start, whether or not the row was read before."""
 
 _directory: Path | None = None
 _done = threading.local()
@@ -55,7 +58,7 @@ def arm(directory: Path) -> None:
     global _directory
     _directory = directory
     for name in STATEMENTS:
-        setattr(Statements, name, _statement(name, getattr(Statements, name)))
+        setattr(Statements, name, _statement(SEAM_OF.get(name, name), getattr(Statements, name)))
     Database.transaction = _transaction(Database.transaction)  # type: ignore[method-assign]
     Database.statement = _transaction(Database.statement)  # type: ignore[method-assign]
     CeleryTransport.publish = _around("publish", CeleryTransport.publish)  # type: ignore[method-assign]

@@ -43,8 +43,8 @@ IN_THE_CHILD = {
         "load_locked after", "function started", "function ended", "succeed_pending before", "succeed_pending after",
         "succeed_pending committed",
     ),
-    "action": ("load after", *CLAIM, *END),
-    "plain": (*CLAIM, *END),
+    "action": (*CLAIM, *END),
+    "plain": ("load after", *CLAIM, *END),
     "retrying": (*CLAIM, "retry before", "retry after", "retry committed", *END),
     "late": (*CLAIM, *END),
 }  # fmt: skip

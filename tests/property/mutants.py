@@ -59,6 +59,9 @@ LATER: Final = "its message then counts as lost, and is sent again after confect
 ONE_WRITER: Final = "postgresql"
 """SQLite has one writer: there nobody cancels a mutation that has begun to write."""
 
+GUARDED: Final = "what starts the row after it has the same guard"
+ALONE: Final = "SQLite has one writer; elsewhere it is `_succeed_checked` that ends a mutation"
+
 WITH_CTES: Final = "postgresql"
 """On others the two are statements of their own, which have their mutants."""
 
@@ -224,7 +227,7 @@ def _swept_at_once(original: Any, reconciler: Any, transaction: Any, id: str, ru
 
 STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     # -- the gate's
-    any_("state", "_load"),
+    any_("state", "_load", equivalent=GUARDED),
     any_("attempt", "_load"),
     any_("state", "_load_locked"),
     any_("attempt", "_load_locked"),
@@ -232,8 +235,14 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("attempt", "_lock"),
     any_("state", "_start"),
     any_("attempt", "_start"),
-    any_("state", "_succeed_pending", database=ONE_WRITER),
-    any_("attempt", "_succeed_pending", database=ONE_WRITER),
+    any_("state", "_start_due"),
+    any_("attempt", "_start_due"),
+    any_("name", "_start_due"),
+    any_("scheduled_time", "_start_due"),
+    any_("state", "_succeed_pending", equivalent=ALONE),
+    any_("attempt", "_succeed_pending", equivalent=ALONE),
+    any_("ended.state", "_succeed_checked", database=ONE_WRITER),
+    any_("ended.attempt", "_succeed_checked", database=ONE_WRITER),
     any_("state", "_succeed_together", database=ONE_WRITER),
     any_("attempt", "_succeed_together", database=ONE_WRITER),
     any_("state", "_fail_pending"),
@@ -257,6 +266,8 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("started.state", "_succeed_and_start", database=WITH_CTES),
     keeps("attempt", "_start"),
     keeps("next_at", "_start"),
+    keeps("attempt", "_start_due"),
+    keeps("next_at", "_start_due"),
     keeps("attempt", "_postpone"),
     keeps("next_at", "_postpone", equivalent=LATER),
     keeps("attempt", "_retry"),

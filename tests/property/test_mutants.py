@@ -90,7 +90,7 @@ def test_a_name_that_no_room_defines_is_an_error(name: str) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", ["load: any state", "succeed_running: any state"])
+@pytest.mark.parametrize("name", ["start_due: any state", "succeed_running: any state"])
 def test_it_is_noticed(name: str, databases: Databases, tmp_path: Path) -> None:
     mutant = next(each for each in MUTANTS if each.name == name)
     verdict = check(mutant, lambda kind: databases.url(kind, tmp_path))

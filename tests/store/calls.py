@@ -235,6 +235,14 @@ def calls() -> list[Call]:
         Call("load_many", 200, lambda tall, c: rows(tall).load_many(c, tall.ids("due", 100) + tall.ids("ended", 100))),
         _one("start", "due", later, attempt=0),
         Call(
+            "start_due",
+            1,
+            lambda tall, c: rows(tall).start_due(
+                c, tall.id("due"), 0, "internal/shop/function_7", tall.now, tall.now + later
+            ),
+            made=lambda tall: tall.store.database.dialect.update_returning,
+        ),
+        Call(
             "succeed_and_start",
             2,
             lambda tall, c: rows(tall).succeed_and_start(

@@ -119,21 +119,25 @@ def test_a_restart_does_not_double_what_was_committed(server: Any, confect: Conf
         assert db.table("marks").count() == 1
 
 
-def test_a_cancel_whose_answer_was_lost_still_says_that_it_did_it(server: Any, confect: Confect) -> None:
+def test_a_cancel_whose_answer_was_lost_still_says_that_it_did_it(
+    server: Any, confect: Confect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @confect.group("t").internal_action
     def act() -> None: ...
 
     with confect.redirected(publish=lambda _: None):
         id = confect.scheduler.run_after(Duration.hours(1), act)
-    broken = []
+    broken, execute = [], confect.store.database.dialect.execute
 
-    @sa.event.listens_for(confect.store.database.engine, "after_cursor_execute")
-    def lose_the_answer(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if not broken and statement.startswith("UPDATE"):
-            broken.append(statement)
+    def lose_the_answer(connection: sa.Connection, *given: Any) -> Any:
+        answer = execute(connection, *given)
+        if not broken:
+            broken.append(answer)
             restart(server)
-            cursor.execute("SELECT 1")
+            connection.exec_driver_sql("SELECT 1")
+        return answer
 
+    monkeypatch.setattr(confect.store.database.dialect, "execute", lose_the_answer)
     assert confect.scheduler.cancel(id) is True
     row = confect.scheduler.get(id)
     assert broken and row is not None and row.state.kind is StateKind.CANCELED

@@ -45,6 +45,7 @@ STEPS: dict[str, Step] = {
     "succeed_pending": lambda s, c, id, n: s.rows.succeed_pending(c, id, n, NOW),
     "fail_pending": lambda s, c, id, n: s.rows.fail_pending(c, id, n, NOW, ERROR),
     "start": lambda s, c, id, n: s.rows.start(c, id, n, NOW + SECOND),
+    "start_due": lambda s, c, id, n: s.rows.start_due(c, id, n, "internal/t/f", NOW, NOW + SECOND),
     "succeed_running": lambda s, c, id, n: s.rows.succeed_running(c, id, n, NOW),
     "fail_running": lambda s, c, id, n: s.rows.fail_running(c, id, n, NOW, ERROR),
     "retry": lambda s, c, id, n: s.rows.retry(c, id, n, CALL, NOW + SECOND, None),
@@ -62,15 +63,21 @@ STEPS: dict[str, Step] = {
     "succeed_together": lambda s, c, id, n: s.rows.succeed_together(c, [pending(id, n)], NOW),
     "bury": lambda s, c, id, n: s.rows.bury(c, [row.id for row in s.rows.dead(c, NOW, 10) if row.id == id], NOW, ERROR),
 }
-EDGE_OF = {"succeed_together": "succeed_pending", "lose": "postpone", "requeue": "retry", "bury": "fail_running"}
+EDGE_OF = {
+    "succeed_together": "succeed_pending",
+    "start_due": "start",
+    "lose": "postpone",
+    "requeue": "retry",
+    "bury": "fail_running",
+}
 
 
-RETURNING = ("hold", "release", "doubt", "succeed_together")
+RETURNING = ("hold", "release", "doubt", "succeed_together", "start_due")
 """Only where an UPDATE can tell which rows it changed."""
 
 
 def do(name: str, store: Store, connection: sa.Connection, id: str, attempt: int) -> bool:
-    if name in RETURNING and not store.database.dialect.shares:
+    if name in RETURNING and not store.database.dialect.update_returning:
         pytest.skip(f"{name} is for databases whose UPDATE can give back rows")
     return bool(STEPS[name](store, connection, id, attempt))
 
@@ -146,6 +153,20 @@ def test_one_ends_while_another_starts_each_by_its_own_guard(store: Store, first
         StateKind.SUCCESS if done[0] else first, StateKind.IN_PROGRESS if done[1] else second
     ]  # fmt: skip
     assert [row and row.attempt for row in after] == [ended_at, started_at + done[1]]
+
+
+def test_a_row_is_read_and_started_at_once_only_by_its_name_and_at_its_time(store: Store) -> None:
+    if not store.database.dialect.update_returning:
+        pytest.skip("start_due is for databases whose UPDATE can give back rows")
+    with store.database.transaction() as t:
+        id, _ = a_row(store, t.connection, StateKind.PENDING)
+        loaded, before = store.rows.load(t.connection, id, 0), store.rows.get(t.connection, id)
+        for name, now in (("internal/t/g", NOW), ("internal/t/f", NOW - Duration.micros(1))):
+            assert store.rows.start_due(t.connection, id, 0, name, now, NOW + SECOND) is None
+        assert store.rows.get(t.connection, id) == before
+        assert store.rows.start_due(t.connection, id, 0, "internal/t/f", NOW, NOW + SECOND) == loaded
+        after = store.rows.get(t.connection, id)
+    assert after is not None and (after.attempt, after.next_at) == (1, NOW + SECOND)
 
 
 def test_times_keep_their_microseconds_and_utc(store: Store) -> None:

@@ -17,12 +17,15 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.prepared import Answer
 
-__all__ = ["FORGOTTEN", "Step", "exchange", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
+__all__ = ["OTHERS_SESSION", "Step", "exchange", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
 
 _SESSION: Final = "confect_session"
 
-FORGOTTEN: Final = ("26000", "42P05")
-"""What the server says of a name that it does not know, or knows already: a pooler has given us another's session."""
+_UNKNOWN_NAME: Final = "26000"
+_KNOWN_NAME: Final = "42P05"
+OTHERS_SESSION: Final = (_UNKNOWN_NAME, _KNOWN_NAME)
+"""What the server says of the name of a statement where a pooler has given us another's session: the next time we know
+better."""
 
 
 class Step(NamedTuple):
@@ -78,8 +81,8 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
         raise
     if failed is not None:
         refusal = psycopg.errors.error_from_result(failed, raw.info.encoding)
-        if refusal.sqlstate in FORGOTTEN:
-            del connection.info[_SESSION]
+        if refusal.sqlstate == _UNKNOWN_NAME:
+            session.prepared.clear()
         raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
     return [_answer(session.adapter, result) for result in results]
 
@@ -126,6 +129,12 @@ def _answer(adapter: Any, result: Any) -> Answer:
     return Answer(len(rows), rows)
 
 
+def _says_known(result: Any) -> bool:
+    from psycopg.pq import DiagnosticField
+
+    return bool(result.error_field(DiagnosticField.SQLSTATE) == _KNOWN_NAME.encode())
+
+
 def _exchange(
     server: Any, prepared: set[str] | None, sends: Sequence[tuple[str, Any]]
 ) -> Generator[Any, Any, tuple[list[Any], Any]]:
@@ -142,7 +151,7 @@ def _exchange(
             server.send_query_params(text.encode(), values)
         else:
             name = _name(text)
-            if text not in prepared:
+            if text not in prepared and text not in expected:
                 server.send_prepare(name, text.encode())
                 expected.append(text)
             server.send_query_prepared(name, values)
@@ -162,13 +171,13 @@ def _exchange(
             continue  # between the results of two
         if result.status == ExecStatus.PIPELINE_SYNC:
             break
-        text_prepared = next(coming)
+        preparing = next(coming)
+        fine = result.status not in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
         if result.status == ExecStatus.FATAL_ERROR:
-            failed = failed or result
-        elif result.status != ExecStatus.PIPELINE_ABORTED:
-            if text_prepared is None:
-                results.append(result)
-            elif prepared is not None:
-                prepared.add(text_prepared)
+            failed = result
+        elif fine and preparing is None:
+            results.append(result)
+        if prepared is not None and preparing is not None and (fine or _says_known(result)):
+            prepared.add(preparing)
     server.exit_pipeline_mode()
     return results, failed

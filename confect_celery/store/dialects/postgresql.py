@@ -12,7 +12,14 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect
 from confect_celery.store.dialects.copying import blocks
-from confect_celery.store.dialects.libpq import FORGOTTEN, Step, exchange, is_psycopg, raise_as_sqlalchemy, speaks_libpq
+from confect_celery.store.dialects.libpq import (
+    OTHERS_SESSION,
+    Step,
+    exchange,
+    is_psycopg,
+    raise_as_sqlalchemy,
+    speaks_libpq,
+)
 from confect_celery.store.dialects.simple_query import row_after
 from confect_celery.store.inserts import Insert, Lot
 from confect_celery.store.prepared import Answer, Prepared
@@ -28,7 +35,7 @@ _TRANSIENT_STATES: Final = (
     "57P01",  # the server shuts down
     "57P02",
     "57P03",  # the server starts up
-    *FORGOTTEN,
+    *OTHERS_SESSION,
 )
 
 

@@ -1,0 +1,251 @@
+"""Statements straight through libpq: how many round trips they take, and that nothing else is different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from confect_celery import Confect, DatabaseWriter, DateTime, Duration, ScheduledFunctionId, Scheduler, StateKind
+from confect_celery.store import Store
+from confect_celery.store.dialects.libpq import Step, exchange
+from confect_celery.testing import harness
+from tests.support.databases import Databases
+
+SECOND = Duration.seconds(1)
+
+
+class Label(BaseModel):
+    label: str
+
+
+@pytest.fixture
+def url(databases: Databases, tmp_path: Path) -> Iterator[str]:
+    with databases.url("postgresql", tmp_path) as url:
+        yield url
+
+
+def open_shop(url: str) -> Confect:
+    metadata = sa.MetaData()
+    sa.Table("marks", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("label", sa.String(100)))
+    app = Celery("libpq", broker="memory://", set_as_current=False)
+    app.conf.confect_database_url = url
+    confect = Confect(app, schema=metadata)
+    confect.store.migrate()
+    metadata.create_all(confect.store.database.engine)
+    return confect
+
+
+@pytest.fixture
+def confect(url: str) -> Iterator[Confect]:
+    confect = open_shop(url)
+    yield confect
+    confect.store.database.dispose()
+
+
+@pytest.fixture
+def store(confect: Confect) -> Store:
+    return confect.store
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Calling it tells how often an answer of the server's was waited for since the last call."""
+    told, wait = 0, psycopg.Connection.wait
+
+    def spied(generator: Any) -> Any:
+        nonlocal told
+        ready, asked = None, 0
+        while True:
+            try:
+                wanted = generator.send(ready)
+            except StopIteration as end:
+                told += asked > 0
+                return end.value
+            asked, ready = asked + 1, (yield wanted)
+
+    monkeypatch.setattr(psycopg.Connection, "wait", lambda self, generator: wait(self, spied(generator)))
+
+    def since() -> int:
+        nonlocal told
+        count, told = told, 0
+        return count
+
+    return since
+
+
+def run(confect: Confect, id: ScheduledFunctionId, name: str) -> Any:
+    return confect.gate.run(id, 0, name)
+
+
+def test_how_many_round_trips_a_job_takes(confect: Confect, waits: Callable[[], int]) -> None:
+    group = confect.group("t")
+
+    @group.internal_mutation
+    def mutates(args: Label) -> None: ...
+
+    @group.internal_action
+    def acts(args: Label) -> None: ...
+
+    with harness(confect) as shop:
+        took = {}
+        for function in (mutates, acts, mutates, acts):  # a connection looks at what it uses for the first time
+            waits()
+            id = confect.scheduler.run_after(SECOND, function, {"label": "x"})
+            took["call"] = waits()
+            shop.clock.advance(SECOND)
+            waits()
+            run(confect, id, function.name)
+            took[function.kind] = waits()
+            assert confect.scheduler.get(id).state.kind is StateKind.SUCCESS  # type: ignore[union-attr]
+            waits()
+            confect.scheduler.cancel(id)
+            took["cancel"] = waits()
+    assert took == {"call": 1, "mutation": 2, "action": 2, "cancel": 1}
+
+
+def test_what_fails_keeps_the_rest_from_happening(store: Store) -> None:
+    with store.database.autocommit() as connection:
+        exchange(connection, Step("CREATE TABLE once (n int PRIMARY KEY)"))
+        two = [Step("INSERT INTO once VALUES ($1::int)", [n]) for n in (1, 2)]
+        with pytest.raises(IntegrityError) as raised:
+            exchange(connection, two[0], two[0], two[1])
+        assert raised.value.statement == two[0].text
+        assert exchange(connection, Step("SELECT n FROM once"))[0].rows == [], "they are one transaction"
+        assert [answer.rowcount for answer in exchange(connection, *two)] == [1, 1]
+        assert exchange(connection, Step("SELECT n FROM once ORDER BY n"))[0].rows == [(1,), (2,)]
+
+
+def test_a_commit_that_fails_fails_the_mutation(confect: Confect) -> None:
+    with confect.store.database.autocommit() as connection:
+        connection.exec_driver_sql("ALTER TABLE marks ADD UNIQUE (label) DEFERRABLE INITIALLY DEFERRED")
+        connection.exec_driver_sql("INSERT INTO marks (label) VALUES ('taken')")
+
+    @confect.group("t").internal_mutation
+    def mark(args: Label, db: DatabaseWriter) -> None:
+        db.table("marks").insert({"label": args.label})
+
+    with harness(confect) as shop:
+        confect.scheduler.run_after(SECOND, mark, {"label": "taken"})
+        (row,) = shop.run_all()
+    assert row.state.kind is StateKind.FAILED and row.state.error is not None
+    assert row.state.error.tag == "IntegrityError"
+
+
+def test_a_mutation_whose_row_is_canceled_meanwhile_leaves_nothing(confect: Confect) -> None:
+    def cancel_from_elsewhere(id: str) -> bool:
+        with confect.store.database.statement() as other:
+            return confect.store.rows.cancel(other.connection, id, confect.clock.now())
+
+    @confect.group("t").internal_mutation
+    def mark(args: Label, db: DatabaseWriter, scheduler: Scheduler) -> None:
+        db.table("marks").insert({"label": args.label})
+        assert cancel_from_elsewhere(ids[0])
+
+    ids: list[ScheduledFunctionId] = []
+    with harness(confect) as shop:
+        ids.append(confect.scheduler.run_after(SECOND, mark, {"label": "x"}))
+        assert shop.run_all() == []
+        row = confect.scheduler.get(ids[0])
+    assert row is not None and row.state.kind is StateKind.CANCELED
+    with confect.reader() as db:
+        assert db.table("marks").collect() == []
+
+
+def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store) -> None:
+    def cut_short(*_: Any) -> Any:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded), store.database.autocommit() as connection:
+        exchange(connection, Step("SELECT 1"))
+        raw: Any = connection.connection.driver_connection
+        raw.wait = cut_short
+        exchange(connection, Step("SELECT pg_sleep(60)"))
+    assert raw.closed
+    with store.database.autocommit() as connection:
+        assert exchange(connection, Step("SELECT 2"))[0].rows == [(2,)]
+
+
+def test_a_connection_that_is_lost_is_a_trouble_and_the_work_is_done_again(store: Store) -> None:
+    before, tries = store.database.troubles, []
+
+    def work(transaction: Any) -> Any:
+        tries.append(transaction)
+        if len(tries) == 1:
+            exchange(transaction.connection, Step("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return exchange(transaction.connection, Step("SELECT 1"))[0].rows
+
+    assert store.database.retrying(work, single=True) == [(1,)]
+    assert len(tries) == 2 and store.database.troubles > before
+
+
+@pytest.mark.parametrize("meddling", ["DEALLOCATE ALL", "another's"])
+def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store, meddling: str) -> None:
+    step = Step("SELECT $1::int + 1", [1])
+    with store.database.autocommit() as connection:
+        exchange(connection, step)
+        (name,) = connection.exec_driver_sql(
+            "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%+ 1'"
+        ).one()
+        connection.exec_driver_sql("DEALLOCATE ALL")
+        if meddling == "another's":
+            connection.info.clear()
+            connection.exec_driver_sql(f"PREPARE {name}(int) AS {step.text}")
+    tries = []
+
+    def work(transaction: Any) -> Any:
+        tries.append(transaction)
+        return exchange(transaction.connection, step)[0].rows
+
+    assert store.database.retrying(work, single=True) == [(2,)]
+    assert len(tries) == 2
+
+
+def test_where_the_shop_wants_nothing_prepared_nothing_is(url: str) -> None:
+    store = Store(url)
+    try:
+        store.migrate()
+        with store.database.autocommit() as connection:
+            raw: Any = connection.connection.driver_connection
+            raw.prepare_threshold = None
+            assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
+            assert exchange(connection, Step("SELECT $1::int", [7]))[0].rows == [(7,)]
+            assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
+            raw.prepare_threshold = 5
+            assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
+            assert len(connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()) == 1
+    finally:
+        store.database.dispose()
+
+
+def test_a_connection_with_an_isolation_of_its_own_keeps_it(confect: Confect) -> None:
+    database, seen = confect.store.database, []
+
+    @confect.group("t").internal_mutation
+    def look(args: Label, connection: sa.Connection) -> None:
+        seen.append(connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
+
+    def set_up(raw: Any, _record: Any) -> None:
+        raw.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+
+    database.dispose()
+    sa.event.listen(database.engine, "connect", set_up)
+    with harness(confect) as shop:
+        confect.scheduler.run_after(SECOND, look, {"label": "x"})
+        (row,) = shop.run_all()
+    assert row.state.kind is StateKind.SUCCESS and seen == ["serializable"]
+
+
+def test_statements_wait_as_psycopg_waits(store: Store) -> None:
+    """A statement that takes its time can be canceled, by a time limit of the server's for example."""
+    with store.database.autocommit() as connection, pytest.raises(DBAPIError) as raised:
+        exchange(connection, Step("SET statement_timeout = 50"), Step("SELECT pg_sleep(60)"))
+    assert isinstance(raised.value.orig, psycopg.errors.QueryCanceled)
