@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 
 class Prepared:
-    """Executes the statement on any connection, with a value for each of its parameters, none of them a list.
+    """Executes the statement on any connection, with a value for each of its parameters.
 
     What SQLAlchemy does at each execution, looking for the text and for how each value is bound, is done once a
     dialect. Errors and events are SQLAlchemy's own. Rows hold what the driver gives, of no particular type.
@@ -36,8 +36,11 @@ class Prepared:
 
     def execute(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> Answer:
         """As `connection.execute` does."""
-        text, values = self.bound(connection.dialect, parameters)
-        result = connection.exec_driver_sql(text, values)
+        form = self._formed(connection.dialect)
+        if form.has_lists:  # each time there are as many parameters as there are values
+            result = connection.execute(cast("sa.Executable", self._statement), parameters)
+        else:
+            result = connection.exec_driver_sql(form.text, form.values(parameters))
         if not result.returns_rows:
             return Answer(result.rowcount, [])
         rows = [tuple(row) for row in result]
@@ -75,6 +78,7 @@ class _Form:
     def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         self.text = str(compiled)
+        self.has_lists = any(bound.expanding for bound in compiled.bind_names)
         self._constants = dict(compiled.params)
         self._order: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
         self._process: list[tuple[str, Callable[[Any], Any]]] = [

@@ -133,7 +133,6 @@ class SharedTransaction:
     def _begin(self, rows: Sequence[Pending]) -> sa.Connection:
         connection = self._stack.enter_context(self._database.transaction()).connection
         self._stack.enter_context(self._database.listening_to(connection, self))
-        self._database.dialect.bound_waits(connection)
         self._locked = self._rows.lock_together(connection, rows, relaxed=self._relaxed)
         self._connection = connection
         return connection
@@ -149,7 +148,7 @@ class SharedTransaction:
             return
         if not part.has_savepoint:
             part.has_savepoint = True
-            part.connection.exec_driver_sql(f"SAVEPOINT {part.savepoint_name}")
+            self._database.dialect.begin_savepoint(part.connection, part.savepoint_name)
         if self._rows.table.name not in statement:
             return
         if _READS.match(statement) is not None:

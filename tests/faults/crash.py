@@ -27,8 +27,9 @@ from confect_celery.store.database import Database
 from confect_celery.store.statements import Statements
 
 STATEMENTS = (
-    "insert", "claim_due", "load", "load_locked", "lock", "lock_together", "load_many", "start", "start_due", "succeed_pending",
-    "succeed_together", "succeed_running", "fail_running", "retry", "lose", "requeue", "take_back", "bury",
+    "insert", "claim_due", "load", "load_locked", "lock", "lock_together", "load_many", "start", "start_due",
+    "succeed_pending", "succeed_together", "succeed_running", "fail_running", "retry", "lose", "requeue",
+    "take_back", "bury",
 )  # fmt: skip
 
 SEAM_OF = {"start_due": "start"}

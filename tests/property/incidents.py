@@ -12,6 +12,7 @@ from functools import partial
 
 from tests.property.actors import Play
 from tests.property.plans import ALL_KINDS, Fault, Meanwhile, Plan
+from tests.property.world import Message
 
 Incident = Callable[[Play], None]
 
@@ -191,6 +192,20 @@ def beside_a_forged_one(play: Play) -> None:
     play.go_on()
 
 
+def forged(play: Play, kind: str) -> None:
+    """Somebody who knows ids sends messages long before their time, and such as bear another function's name."""
+    play.schedule("run_after", "mutation", 60.0, Plan())
+    play.schedule("run_after", kind, 60.0, Plan())
+    of = [row for row in play.rows().values() if row.state == "pending"][-2:]
+    for seconds in (0.0, 60.0):
+        play.advance(seconds)
+        for row in of:
+            for named in sorted(("mutation", "action"), key=lambda each, kind=row.kind: each == kind):
+                name = play.function(named).name
+                play.deliver(Message(row.id, row.key, name, row.kind, row.attempt, row.scheduled), at_eta=False)
+    play.go_on()
+
+
 def ends_so(play: Play, end: str, nested: str | None) -> None:
     """A mutation that asks for what it may not have, or whose part fails."""
     play.schedule("run_after", "mutation", 1.0, Plan(end=end, nested=nested, children=(1.0, 10.0)))
@@ -240,6 +255,7 @@ INCIDENTS: list[Incident] = [
     *(partial(cancels_in_it, number=number) for number in range(4)),
     *(partial(beside_a_stale_one, kind=kind) for kind in ("mutation", "action")),
     beside_a_forged_one,
+    *(partial(forged, kind=kind) for kind in ("mutation", "action")),
     *(partial(together, kinds=("action",) * 3, doing="nothing", end="ok", died=nth) for nth in range(4)),
     *(
         partial(cancel_in_doubt, kind=kind, when=when, fault=fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from confect_celery import Confect, DatabaseWriter, DateTime, Duration, ScheduledFunctionId, Scheduler, StateKind
+from confect_celery import (
+    Confect,
+    DatabaseWriter,
+    DateTime,
+    Duration,
+    MutationRunner,
+    ScheduledFunctionId,
+    Scheduler,
+    StateKind,
+)
+from confect_celery.metrics import Events
 from confect_celery.store import Store
 from confect_celery.store.dialects.libpq import Step, exchange
 from confect_celery.testing import harness
@@ -187,19 +198,12 @@ def test_a_connection_that_is_lost_is_a_trouble_and_the_work_is_done_again(store
     assert len(tries) == 2 and store.database.troubles > before
 
 
-@pytest.mark.parametrize("meddling", ["DEALLOCATE ALL", "another's"])
-def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store, meddling: str) -> None:
-    step = Step("SELECT $1::int + 1", [1])
+def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> None:
+    step, tries = Step("SELECT $1::int + 1", [1]), []
     with store.database.autocommit() as connection:
         exchange(connection, step)
-        (name,) = connection.exec_driver_sql(
-            "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%+ 1'"
-        ).one()
-        connection.exec_driver_sql("DEALLOCATE ALL")
-        if meddling == "another's":
-            connection.info.clear()
-            connection.exec_driver_sql(f"PREPARE {name}(int) AS {step.text}")
-    tries = []
+        raw: Any = connection.connection.driver_connection
+        raw.execute("DEALLOCATE ALL")
 
     def work(transaction: Any) -> Any:
         tries.append(transaction)
@@ -207,6 +211,49 @@ def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store, medd
 
     assert store.database.retrying(work, single=True) == [(2,)]
     assert len(tries) == 2
+
+
+def test_what_another_has_prepared_by_our_name_is_in_nobodys_way(store: Store) -> None:
+    step = Step("SELECT $1::int + 1", [1])
+    with store.database.autocommit() as connection:
+        exchange(connection, step)
+        names = connection.exec_driver_sql("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%+ 1'").all()
+        connection.exec_driver_sql("DEALLOCATE ALL")
+        connection.exec_driver_sql(f"PREPARE {names[0][0]}(int) AS {step.text}")
+        assert exchange(connection, step)[0].rows == [(2,)]
+
+
+@pytest.mark.parametrize("how", ["rolls back", "rolls a part back", "drops a table", "deallocates"])
+def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
+    """It does so after what may have dropped a table, if it has prepared anything itself: 26000 would be the answer."""
+    fails = []
+
+    @confect.group("t").internal_mutation
+    def nested(args: Label) -> None:
+        raise ValueError(args.label)
+
+    @confect.group("t").internal_mutation
+    def look(args: Label, connection: sa.Connection, run_mutation: MutationRunner) -> None:
+        for _ in range(10):
+            connection.exec_driver_sql("SELECT 1 + 1")  # psycopg prepares what it meets often
+        if how == "rolls a part back":
+            with suppress(ValueError):
+                run_mutation(nested, {"label": "x"})
+        elif how == "drops a table":
+            connection.exec_driver_sql("DROP TABLE IF EXISTS no_such_table")
+        elif how == "deallocates":
+            connection.exec_driver_sql("DEALLOCATE ALL")
+        connection.exec_driver_sql("SELECT 1")
+        if how == "rolls back":
+            raise ValueError("as it should")
+
+    confect.store.database.events = type("Told", (Events,), {"database_retry": lambda _, error: fails.append(error)})()
+    with harness(confect) as shop:
+        for _ in range(4):
+            confect.scheduler.run_after(SECOND, look, {"label": "x"})
+            (row,) = shop.run_all()
+            assert row.state.kind is (StateKind.FAILED if how == "rolls back" else StateKind.SUCCESS)
+    assert fails == []
 
 
 def test_where_the_shop_wants_nothing_prepared_nothing_is(url: str) -> None:

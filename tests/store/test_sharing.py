@@ -762,13 +762,11 @@ class Quiet:
 
     function: Any
     executed: list[str]
-
-    def savepoints(self) -> int:
-        return sum(text.startswith("SAVEPOINT") for text in self.executed)
+    savepoints: int = 0
 
 
 @pytest.fixture
-def quiet(shop: Shop) -> Iterator[Quiet]:
+def quiet(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quiet]:
     @shop.confect.group("t").internal_mutation(errors=(Declared,))
     def quietly(args: Label, db: DatabaseWriter, scheduler: Scheduler, run_mutation: MutationRunner) -> object:
         shop.ran.append(args.label)
@@ -780,6 +778,14 @@ def quiet(shop: Shop) -> Iterator[Quiet]:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         it.executed.append(statement)
 
+    dialect = shop.confect.store.database.dialect
+    begin_savepoint = dialect.begin_savepoint
+
+    def begin(connection: sa.Connection, name: str) -> None:
+        it.savepoints += 1
+        begin_savepoint(connection, name)
+
+    monkeypatch.setattr(dialect, "begin_savepoint", begin)
     engine = shop.confect.store.database.engine
     event.listen(engine, "before_cursor_execute", note)
     yield it
@@ -789,10 +795,10 @@ def quiet(shop: Shop) -> Iterator[Quiet]:
 @BOTH
 def test_who_executes_nothing_has_none(shop: Shop, quiet: Quiet) -> None:
     assert shop.run("a", "b", "c", function=quiet.function) == 1
-    assert quiet.savepoints() == 0
+    assert quiet.savepoints == 0
     assert set(shop.states().values()) == {"success"} and set(shop.results().values()) == {"SUCCESS"}
     assert shop.run("d", "e", "f") == 1
-    assert quiet.savepoints() == 3
+    assert quiet.savepoints == 3
 
 
 @BOTH

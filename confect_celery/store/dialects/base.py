@@ -90,8 +90,9 @@ class Dialect(ABC):
     def note_lock(self, connection: sa.Connection) -> None:  # noqa: B027
         """Called where a statement with `lock` was executed."""
 
-    def bound_waits(self, connection: sa.Connection) -> None:  # noqa: B027
-        """For the rest of the transaction, have no statement take long, nor wait for a lock: it raises instead."""
+    def begin_savepoint(self, connection: sa.Connection, name: str) -> None:
+        """Begin the savepoint `name`."""
+        connection.exec_driver_sql(f"SAVEPOINT {name}")
 
     def is_open(self, connection: sa.Connection) -> bool:
         """Whether the transaction has not ended by itself, so that what was done before in it is there still."""
@@ -101,8 +102,11 @@ class Dialect(ABC):
         """Execute it, in the quickest way there is."""
         return statement.execute(connection, parameters)
 
-    def execute_first(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
-        """Execute the first statement of a transaction that `begin_write` has begun."""
+    def execute_first(
+        self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any], *, bounded: bool = False
+    ) -> Answer:
+        """Execute the first statement of a transaction that `begin_write` has begun. `bounded`: from there on no
+        statement may take long, nor wait for a lock; it raises instead."""
         return statement.execute(connection, parameters)
 
     def execute_last(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
@@ -17,15 +18,12 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.prepared import Answer
 
-__all__ = ["OTHERS_SESSION", "Step", "exchange", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
+__all__ = ["OTHERS_SESSION", "Step", "exchange", "forget", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
 
 _SESSION: Final = "confect_session"
 
-_UNKNOWN_NAME: Final = "26000"
-_KNOWN_NAME: Final = "42P05"
-OTHERS_SESSION: Final = (_UNKNOWN_NAME, _KNOWN_NAME)
-"""What the server says of the name of a statement where a pooler has given us another's session: the next time we know
-better."""
+OTHERS_SESSION: Final = "26000"
+"""What the server says of the name of a statement that it does not know: a pooler has given us another's session."""
 
 
 class Step(NamedTuple):
@@ -35,14 +33,10 @@ class Step(NamedTuple):
     values: Sequence[Any] = ()
 
 
-@functools.cache
-def _is_connection(kind: Any) -> bool:
-    return any(f"{each.__module__}.{each.__name__}" == "psycopg.Connection" for each in kind.__mro__)
-
-
 def is_psycopg(raw: Any) -> bool:
     """Whether this is a connection of psycopg 3, not an async one."""
-    return _is_connection(type(raw))
+    psycopg = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(raw, psycopg.Connection)
 
 
 @functools.cache
@@ -55,6 +49,20 @@ def _sends_together() -> bool:
 def speaks_libpq(raw: Any) -> bool:
     """Whether this is a psycopg connection whose libpq can send several statements at once."""
     return is_psycopg(raw) and _sends_together()
+
+
+@functools.cache
+def _can_prepare() -> bool:
+    """Whether what is prepared can be dropped by its name though it may be gone; from psycopg 3.2 and libpq 17 on."""
+    capabilities = getattr(sys.modules["psycopg"], "capabilities", None)
+    return capabilities is not None and bool(capabilities.has_send_close_prepared())
+
+
+def forget(connection: sa.Connection) -> None:
+    """Take nothing for prepared any more: psycopg drops all that is after what may have dropped a table."""
+    session = connection.info.get(_SESSION)
+    if session is not None:
+        session.prepared.clear()
 
 
 def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
@@ -72,8 +80,8 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     try:
         with raw.lock:
             sends = [(text, _dumped(session.adapter, values)) for text, values in steps]
-            prepares = raw.prepare_threshold is not None
-            results, failed = raw.wait(_exchange(raw.pgconn, session.prepared if prepares else None, sends))
+            prepared = session.prepared if _can_prepare() and raw.prepare_threshold is not None else None
+            results, failed = raw.wait(_exchange(raw.pgconn, prepared, sends))
     except psycopg.Error as error:
         raise_as_sqlalchemy(connection, steps[0].text, error)
     except BaseException as error:  # a time limit of the task's: the answers are still on their way
@@ -81,7 +89,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
         raise
     if failed is not None:
         refusal = psycopg.errors.error_from_result(failed, raw.info.encoding)
-        if refusal.sqlstate == _UNKNOWN_NAME:
+        if refusal.sqlstate == OTHERS_SESSION:
             session.prepared.clear()
         raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
     return [_answer(session.adapter, result) for result in results]
@@ -129,12 +137,6 @@ def _answer(adapter: Any, result: Any) -> Answer:
     return Answer(len(rows), rows)
 
 
-def _says_known(result: Any) -> bool:
-    from psycopg.pq import DiagnosticField
-
-    return bool(result.error_field(DiagnosticField.SQLSTATE) == _KNOWN_NAME.encode())
-
-
 def _exchange(
     server: Any, prepared: set[str] | None, sends: Sequence[tuple[str, Any]]
 ) -> Generator[Any, Any, tuple[list[Any], Any]]:
@@ -147,13 +149,14 @@ def _exchange(
     """For each result to come, the text that it tells to be prepared now, if it does."""
     server.enter_pipeline_mode()
     for text, values in sends:
-        if prepared is None:
+        if prepared is None or not values:
             server.send_query_params(text.encode(), values)
         else:
             name = _name(text)
             if text not in prepared and text not in expected:
+                server.send_close_prepared(name)  # which need not be there
                 server.send_prepare(name, text.encode())
-                expected.append(text)
+                expected += ["", text]
             server.send_query_prepared(name, values)
         expected.append(None)
     server.pipeline_sync()
@@ -172,12 +175,12 @@ def _exchange(
         if result.status == ExecStatus.PIPELINE_SYNC:
             break
         preparing = next(coming)
-        fine = result.status not in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
         if result.status == ExecStatus.FATAL_ERROR:
             failed = result
-        elif fine and preparing is None:
-            results.append(result)
-        if prepared is not None and preparing is not None and (fine or _says_known(result)):
-            prepared.add(preparing)
+        elif result.status != ExecStatus.PIPELINE_ABORTED:
+            if preparing is None:
+                results.append(result)
+            elif prepared is not None:
+                prepared.add(preparing)
     server.exit_pipeline_mode()
     return results, failed

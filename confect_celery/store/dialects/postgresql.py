@@ -16,11 +16,11 @@ from confect_celery.store.dialects.libpq import (
     OTHERS_SESSION,
     Step,
     exchange,
+    forget,
     is_psycopg,
     raise_as_sqlalchemy,
     speaks_libpq,
 )
-from confect_celery.store.dialects.simple_query import row_after
 from confect_celery.store.inserts import Insert, Lot
 from confect_celery.store.prepared import Answer, Prepared
 from confect_celery.timing import DateTime
@@ -35,7 +35,7 @@ _TRANSIENT_STATES: Final = (
     "57P01",  # the server shuts down
     "57P02",
     "57P03",  # the server starts up
-    *OTHERS_SESSION,
+    OTHERS_SESSION,
 )
 
 
@@ -44,6 +44,7 @@ SELECT CAST(extract(epoch FROM greatest(stats_reset, pg_last_xact_replay_timesta
 FROM pg_stat_bgwriter WHERE stats_reset IS NOT NULL
 """
 
+_FORGETTING: Final = ("ROLLBACK", "DROP", "DEALLOCATE", "DISCARD")
 _DIVISION_BY_ZERO: Final = "22012"
 _BEGIN: Final = Step("BEGIN")
 _COMMIT: Final = Step("COMMIT")
@@ -68,6 +69,11 @@ def _on_begin(connection: sa.Connection) -> None:
         raw.autocommit = wanted
 
 
+def _on_statement(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    if statement.lstrip()[:10].upper().startswith(_FORGETTING):
+        forget(connection)
+
+
 class PostgresqlDialect(Dialect):
     """Row locks, advisory locks that end with the transaction, and a partial index."""
 
@@ -81,6 +87,9 @@ class PostgresqlDialect(Dialect):
         """An engine on psycopg 3."""
         engine = sa.create_engine(self.url)
         event.listen(engine, "begin", _on_begin)
+        for what in ("rollback", "rollback_savepoint"):
+            event.listen(engine, what, lambda connection, *_: forget(connection))
+        event.listen(engine, "before_cursor_execute", _on_statement)
         return engine
 
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
@@ -121,13 +130,6 @@ class PostgresqlDialect(Dialect):
         millis: int | None = connection.exec_driver_sql(_RECOVERED).scalar()
         return None if millis is None else DateTime.from_epoch_millis(millis)
 
-    def bound_waits(self, connection: sa.Connection) -> None:
-        """A wait for a lock, or a statement, that takes longer is an OperationalError; an idle connection is lost."""
-        bounds = {"lock": _LOCK_MS, "statement": _STATEMENT_MS, "idle_in_transaction_session": _IDLE_MS}
-        if (connection.dialect.server_version_info or ()) >= (17,):
-            bounds["transaction"] = _TRANSACTION_MS
-        connection.exec_driver_sql("; ".join(f"SET LOCAL {name}_timeout = {ms}" for name, ms in bounds.items()))
-
     def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
         """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
         if connection.get_execution_options().get("confect_begin", "") is not None or not _is_quick(connection):
@@ -135,18 +137,23 @@ class PostgresqlDialect(Dialect):
         (answer,) = exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))
         return answer
 
-    def execute_first(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
-        """BEGIN goes with it."""
-        raw: Any = connection.connection.driver_connection
-        if not _is_quick(connection) or raw.info.transaction_status or _has_own_begin(raw):
+    def execute_first(
+        self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any], *, bounded: bool = False
+    ) -> Answer:
+        """BEGIN goes with it. Where it is bounded, a wait for a lock, or a statement, that takes longer is an
+        OperationalError, and an idle connection is lost."""
+        bounds = _bounds(connection) if bounded else ()
+        if not _is_quick(connection) or _is_inside(connection) or _has_own_begin(connection):
+            for bound in bounds:
+                connection.exec_driver_sql(bound.text)
             return statement.execute(connection, parameters)
-        return exchange(connection, _BEGIN, Step(*statement.numbered(connection.dialect, parameters)))[1]
+        return exchange(connection, _BEGIN, *bounds, Step(*statement.numbered(connection.dialect, parameters)))[-1]
 
     def execute_last(
         self, connection: sa.Connection, change: Prepared, checked: Prepared, parameters: Mapping[str, Any]
     ) -> int:
         """COMMIT goes with it: it is not executed after a division by zero."""
-        if not _is_quick(connection):
+        if not (_is_quick(connection) and _is_inside(connection)):
             return super().execute_last(connection, change, checked, parameters)
         try:
             exchange(connection, Step(*checked.numbered(connection.dialect, parameters)), _COMMIT)
@@ -160,9 +167,17 @@ class PostgresqlDialect(Dialect):
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
     ) -> Sequence[Any] | None:
         """One round trip for both."""
-        if not is_psycopg(connection.connection.driver_connection):
+        if not (_is_quick(connection) and _is_inside(connection)):
             return super().in_savepoint(connection, name, statement, parameters)
-        return row_after(connection, f"SAVEPOINT {name}", statement, parameters)
+        step = Step(*statement.numbered(connection.dialect, parameters))
+        return exchange(connection, Step(f"SAVEPOINT {name}"), step)[1].row
+
+    def begin_savepoint(self, connection: sa.Connection, name: str) -> None:
+        """Straight through libpq."""
+        if not (_is_quick(connection) and _is_inside(connection)):
+            super().begin_savepoint(connection, name)
+            return
+        exchange(connection, Step(f"SAVEPOINT {name}"))
 
     def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
@@ -212,9 +227,23 @@ class PostgresqlDialect(Dialect):
         return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
 
 
+def _bounds(connection: sa.Connection) -> list[Step]:
+    most = {"lock": _LOCK_MS, "statement": _STATEMENT_MS, "idle_in_transaction_session": _IDLE_MS}
+    if (connection.dialect.server_version_info or ()) >= (17,):
+        most["transaction"] = _TRANSACTION_MS
+    return [Step(f"SET LOCAL {name}_timeout = {ms}") for name, ms in most.items()]
+
+
 def _is_quick(connection: sa.Connection) -> bool:
     return connection.dialect.driver == "psycopg" and speaks_libpq(connection.connection.driver_connection)
 
 
-def _has_own_begin(raw: Any) -> bool:
+def _is_inside(connection: sa.Connection) -> bool:
+    """Whether the server has been told of a transaction: psycopg tells it with the first statement."""
+    raw: Any = connection.connection.driver_connection
+    return bool(raw.pgconn.transaction_status)
+
+
+def _has_own_begin(connection: sa.Connection) -> bool:
+    raw: Any = connection.connection.driver_connection
     return raw.autocommit or any(each is not None for each in (raw.isolation_level, raw.read_only, raw.deferrable))

@@ -93,9 +93,13 @@ class Loading(Base):
     def lock_together(self, connection: sa.Connection, rows: Sequence[Pending], *, relaxed: bool = False) -> set[str]:
         """Lock these, of one attempt, that were read before; where the dialect `shares`. Gives back the ids of those
         that are pending at it still, that nobody else has, and that nobody else will change before the transaction
-        ends."""
+        ends.
+
+        It is the first statement of its transaction, in which from then on none may take long.
+        """
         (attempt,) = {row.attempt for row in rows}
         ids = [row.id for row in rows]
         parameters = {"rows": ids, "locks": [lock_number(id) for id in ids], "at_attempt": attempt}
-        found: Any = connection.execute(self._lock_together_relaxed if relaxed else self._lock_together, parameters)
-        return {id for id, locked, *_ in found if locked}
+        statement = self._prepared(self._lock_together_relaxed if relaxed else self._lock_together)
+        answer = self._dialect.execute_first(connection, statement, parameters, bounded=True)
+        return {id for id, locked, *_ in answer.rows if locked}

@@ -59,15 +59,16 @@ class Running(Loading):
         nobody = {"row": "", "at_attempt": -1}
         never: dict[str, Any] = {"now": DateTime.from_epoch_millis(0), "then": DateTime.from_epoch_millis(0)}
         connection.execute(self._load_many, {"rows": [""]})
-        connection.execute(self._load_locked, {**nobody, "lock": 0})
+        self._quickly(connection, self._load_locked, {**nobody, "lock": 0})
         for locking in (self._lock, self._lock_relaxed):
             self._quickly(connection, locking, {**nobody, "lock": 0})
         if self._dialect.shares:
             for locking in (self._lock_together, self._lock_together_relaxed):
-                connection.execute(locking, {"rows": [""], "locks": [0], "at_attempt": -1})
+                self._quickly(connection, locking, {"rows": [""], "locks": [0], "at_attempt": -1})
             connection.execute(self._succeed_together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             self._quickly(connection, statement, {**nobody, **never})
+        self.start_due(connection, "", -1, "", never["now"], never["then"])
 
     def start(self, connection: sa.Connection, id: str, attempt: int, lease_until: DateTime) -> bool:
         """pending → inProgress. The attempt grows by one, and the runner owns the row until `lease_until`."""
