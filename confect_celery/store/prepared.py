@@ -27,7 +27,8 @@ class Prepared:
     """Executes the statement on any connection, with a value for each of its parameters.
 
     What SQLAlchemy does at each execution, looking for the text and for how each value is bound, is done once a
-    dialect. Errors and events are SQLAlchemy's own. Rows hold what the driver gives, of no particular type.
+    dialect. Errors and events are SQLAlchemy's own. Rows hold what the driver gives; `typed` makes of it what the
+    columns say.
     """
 
     def __init__(self, statement: sa.ClauseElement) -> None:
@@ -60,10 +61,10 @@ class Prepared:
 
     def typed(self, dialect: sa.Dialect, row: Sequence[Any]) -> list[Any]:
         """A row that it gave, each value of its column's type."""
-        return [
-            value if process is None else process(value)
-            for value, process in zip(row, self._formed(dialect).results, strict=True)
-        ]
+        form = self._formed(dialect)
+        if form.has_lists:  # SQLAlchemy has executed it, and done that
+            return list(row)
+        return [value if process is None else process(value) for value, process in zip(row, form.results, strict=True)]
 
     def _formed(self, dialect: sa.Dialect) -> _Form:
         known = self._form

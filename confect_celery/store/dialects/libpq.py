@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import sqlalchemy as sa
@@ -60,7 +61,7 @@ def _can_prepare() -> bool:
 
 def forget(connection: sa.Connection) -> None:
     """Take nothing for prepared any more: psycopg drops all that is after what may have dropped a table."""
-    session = connection.info.get(_SESSION)
+    session = None if connection.invalidated else connection.info.get(_SESSION)
     if session is not None:
         session.prepared.clear()
 
@@ -77,22 +78,33 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     session = connection.info.get(_SESSION)
     if session is None:
         session = connection.info[_SESSION] = _Session(Transformer(raw), set())
-    try:
-        with raw.lock:
-            sends = [(text, _dumped(session.adapter, values)) for text, values in steps]
-            prepared = session.prepared if _can_prepare() and raw.prepare_threshold is not None else None
-            results, failed = raw.wait(_exchange(raw.pgconn, prepared, sends))
-    except psycopg.Error as error:
-        raise_as_sqlalchemy(connection, steps[0].text, error)
-    except BaseException as error:  # a time limit of the task's: the answers are still on their way
-        connection.invalidate(error)
-        raise
+    prepared = session.prepared if _can_prepare() and raw.prepare_threshold is not None else None
+    with _translated(connection, steps[0].text):
+        sends = [(text, _dumped(session.adapter, values)) for text, values in steps]
+        try:
+            with raw.lock:
+                results, failed = raw.wait(_exchange(raw.pgconn, prepared, sends))
+        except BaseException as error:  # a time limit of the task's: the answers are still on their way
+            if not isinstance(error, psycopg.Error):
+                connection.invalidate(error)
+            raise
     if failed is not None:
         refusal = psycopg.errors.error_from_result(failed, raw.info.encoding)
         if refusal.sqlstate == OTHERS_SESSION:
             session.prepared.clear()
         raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
-    return [_answer(session.adapter, result) for result in results]
+    with _translated(connection, steps[-1].text):
+        return [_answer(session.adapter, result) for result in results]
+
+
+@contextmanager
+def _translated(connection: sa.Connection, text: str) -> Iterator[None]:
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise_as_sqlalchemy(connection, text, error)
 
 
 def raise_as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) -> NoReturn:

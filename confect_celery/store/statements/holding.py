@@ -54,7 +54,7 @@ class Holding(Running):
         `until`. Gives back the ids of those that were pending still."""
         (attempt,) = {row.attempt for row in rows}
         parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "then": until}
-        return set(connection.scalars(self._hold, parameters))
+        return {id for (id,) in self._quickly(connection, self._hold, parameters).rows}
 
     def held(self, connection: sa.Connection, rows: Sequence[Pending], until: DateTime) -> set[str]:
         """Which of these a `hold` with the same arguments has held: for who never got its answer."""

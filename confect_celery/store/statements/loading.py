@@ -50,11 +50,13 @@ class Loading(Base):
 
     def load_many(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Pending]:
         """Those of the rows that are pending, by their ids. Where one cannot be read, none: each is read alone then."""
+        statement = self._prepared(self._load_many)
         try:
-            rows = connection.execute(self._load_many, {"rows": list(ids)}).all()
+            found = self._dialect.execute(connection, statement, {"rows": list(ids)}).rows
+            rows = [Pending(*statement.typed(connection.dialect, row)) for row in found]
         except ValueError:
             return {}
-        return {row.id: Pending(*row) for row in rows}
+        return {row.id: row for row in rows}
 
     def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
         """As `load`, its advisory lock taken for the rest of the transaction; None also where somebody else has it.

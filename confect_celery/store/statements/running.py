@@ -58,7 +58,7 @@ class Running(Loading):
         """Execute what a gate executes, for no row: the texts are compiled once a process, some 10 ms each."""
         nobody = {"row": "", "at_attempt": -1}
         never: dict[str, Any] = {"now": DateTime.from_epoch_millis(0), "then": DateTime.from_epoch_millis(0)}
-        connection.execute(self._load_many, {"rows": [""]})
+        self.load_many(connection, [""])
         self._quickly(connection, self._load_locked, {**nobody, "lock": 0})
         for locking in (self._lock, self._lock_relaxed):
             self._quickly(connection, locking, {**nobody, "lock": 0})
