@@ -20,6 +20,7 @@ broker_connection_retry_on_startup = True
 broker_transport_options: dict[str, Any] = {}
 
 if broker_url.startswith("filesystem:"):
+    broker_transport = "config.files:Transport"
     _folder = Path(os.environ.get("SHOP_BROKER_FOLDER", ".shop-broker")).resolve()
     for _name in ("messages", "control"):
         (_folder / _name).mkdir(parents=True, exist_ok=True)
