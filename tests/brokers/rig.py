@@ -40,7 +40,8 @@ class Rig:
 
     def __init__(self, directory: Path, broker_url: str, config: dict[str, Any]) -> None:
         if broker_url.startswith("filesystem:"):
-            config = {**config, "broker_transport_options": _folders(directory)}
+            config = {**config, "broker_transport": "config.files:Transport"}
+            config["broker_transport_options"] = _folders(directory)
         self.directory = directory
         self.env = {
             "TEST_BROKER_URL": broker_url,

@@ -32,6 +32,7 @@ from confect_celery.testing import harness
 from tests.support.databases import Databases
 
 SECOND = Duration.seconds(1)
+PREPARES = pytest.mark.skipif(psycopg.pq.version() < 170000, reason="a libpq before 17 cannot drop what is not there")
 
 
 class Label(BaseModel):
@@ -198,6 +199,7 @@ def test_a_connection_that_is_lost_is_a_trouble_and_the_work_is_done_again(store
     assert len(tries) == 2 and store.database.troubles > before
 
 
+@PREPARES
 def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> None:
     step, tries = Step("SELECT $1::int + 1", [1]), []
     with store.database.autocommit() as connection:
@@ -213,6 +215,7 @@ def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> N
     assert len(tries) == 2
 
 
+@PREPARES
 def test_what_another_has_prepared_by_our_name_is_in_nobodys_way(store: Store) -> None:
     step = Step("SELECT $1::int + 1", [1])
     with store.database.autocommit() as connection:
@@ -256,6 +259,7 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
     assert fails == []
 
 
+@PREPARES
 def test_where_the_shop_wants_nothing_prepared_nothing_is(url: str) -> None:
     store = Store(url)
     try:
