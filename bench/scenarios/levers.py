@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, Final
 
-import psycopg
 import sqlalchemy as sa
 
 from bench import fill
@@ -32,7 +32,7 @@ from confect_celery.store import (
     Statements,
     new_id,
 )
-from confect_celery.store.dialects.base import lock_number
+from confect_celery.store.dialects.base import Dialect
 from confect_celery.store.dialects.postgresql import PostgresqlDialect
 from confect_celery.store.inserts import Insert, Lot
 
@@ -44,11 +44,6 @@ _TOGETHER: Final = 16
 _MANY: Final = 4_000
 _BATCHES: Final = 10
 _TURNS: Final = 3
-_LOOK: Final = "SELECT pg_try_advisory_xact_lock(%s) FROM _scheduled_functions WHERE id = %s AND state = 'pending'"
-_END: Final = (
-    "UPDATE _scheduled_functions SET state = 'success', completed_time = now(), next_at = NULL"
-    " WHERE id = %s AND attempt = 0 AND state = 'pending'"
-)
 
 
 def measure(run: Run) -> None:
@@ -212,26 +207,17 @@ class _Bench:
         )
 
     def mutations(self) -> None:
-        def four() -> float:
+        def alone(statements: Statements) -> float:
             rows = self.pending(self.count)
 
             def work() -> None:
                 for row in rows:
                     with self.database.transaction() as transaction:
-                        assert self.rows.lock(transaction.connection, row.id, 0)
-                        assert self.rows.succeed_pending(transaction.connection, row.id, 0, DateTime.now())
+                        connection = transaction.connection
+                        assert statements.load_locked(connection, row.id, 0)
+                        assert statements.succeed_pending(connection, row.id, 0, DateTime.now(), may_commit=True)
 
-            return self.timed(work)
-
-        def bare(mutate: Callable[[psycopg.Connection[Any], Pending], None]) -> float:
-            rows, url = self.pending(self.count), _libpq(self.database.url)
-
-            def work() -> None:
-                for row in rows:
-                    mutate(raw, row)
-
-            with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as raw:
-                rate = self.timed(work)
+            rate = self.timed(work)
             self.ended(rows)
             return rate
 
@@ -250,16 +236,12 @@ class _Bench:
             self.ended(rows)
             return rate
 
+        cursors = Statements(self.store.table, _Cursors(self.database.url))
         self.compare(
             {
-                "mutation, its own transaction": four,
-                f"mutation, {_TOGETHER} in one transaction, each in a savepoint": shared,
-            }
-        )
-        self.compare(
-            {
-                "mutation by bare psycopg, four round trips": lambda: bare(_mutate_in_four),
-                "mutation by bare psycopg, two round trips": lambda: bare(_mutate_in_two),
+                "mutation, four round trips by the driver's cursors": lambda: alone(cursors),
+                "mutation, two round trips through libpq": lambda: alone(self.rows),
+                f"mutation, {_TOGETHER} in one transaction": shared,
             }
         )
 
@@ -281,7 +263,7 @@ class _Bench:
 
             return self.timed(work)
 
-        def two(connection: sa.Connection, before: Pending | None, row: Pending) -> None:
+        def two(connection: sa.Connection, before: Pending | None, row: Pending, rows: Statements = self.rows) -> None:
             if before is not None:
                 assert rows.succeed_running(connection, before.id, 1, DateTime.now())
             assert rows.start(connection, row.id, 0, lease)
@@ -300,8 +282,12 @@ class _Bench:
             done = rows.succeed_and_begin(connection, before.id, 2, DateTime.now(), row.id, 1, lease)
             assert done == (True, True)
 
+        by_cursors = partial(two, rows=Statements(self.store.table, _Cursors(self.database.url)))
         self.compare(
             {
+                "action, its end and the next one's claim: two commits, by cursors": lambda: run(
+                    partial(two, rows=cursors)
+                ),
                 "action, its end and the next one's claim: two commits": lambda: run(two),
                 "action, its end and the next one's claim: one commit": lambda: run(one),
                 f"action, {_TOGETHER} held by one commit, then begun without a wait": lambda: run(begin, held=True),
@@ -375,20 +361,7 @@ class _Lists(PostgresqlDialect):
         insert.many(connection, lots)
 
 
-def _mutate_in_four(raw: psycopg.Connection[Any], row: Pending) -> None:
-    raw.execute("BEGIN")
-    assert raw.execute(_LOOK, (lock_number(row.id), row.id)).fetchone() == (True,)
-    assert raw.execute(_END, (row.id,)).rowcount == 1
-    raw.execute("COMMIT")
+class _Cursors(PostgresqlDialect):
+    """PostgreSQL with each statement by the driver's cursor, as SQLAlchemy executes it."""
 
-
-def _mutate_in_two(raw: psycopg.Connection[Any], row: Pending) -> None:
-    """BEGIN goes with the first statement, COMMIT with the last."""
-    cursor = raw.execute(f"BEGIN; {_LOOK}", (lock_number(row.id), row.id))
-    cursor.nextset()
-    assert cursor.fetchone() == (True,)
-    assert raw.execute(f"{_END}; COMMIT", (row.id,)).rowcount == 1
-
-
-def _libpq(url: sa.URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    execute, execute_first, execute_last = Dialect.execute, Dialect.execute_first, Dialect.execute_last
