@@ -285,9 +285,7 @@ class _Bench:
         by_cursors = partial(two, rows=Statements(self.store.table, _Cursors(self.database.url)))
         self.compare(
             {
-                "action, its end and the next one's claim: two commits, by cursors": lambda: run(
-                    partial(two, rows=cursors)
-                ),
+                "action, its end and the next one's claim: two commits, by cursors": lambda: run(by_cursors),
                 "action, its end and the next one's claim: two commits": lambda: run(two),
                 "action, its end and the next one's claim: one commit": lambda: run(one),
                 f"action, {_TOGETHER} held by one commit, then begun without a wait": lambda: run(begin, held=True),
