@@ -12,17 +12,20 @@ import pytest
 from bench.alternatives import run_all
 from bench.alternatives.interface import RUNS, Servers, directory_of_runs, lacks, note_run
 from tests.support.databases import Databases
+from tests.support.processes import Valkey
 
 JOBS = 40
 
 
 @pytest.fixture(scope="module")
-def servers(broker_urls: Iterator[str]) -> Iterator[Servers]:
-    databases = Databases()
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    databases, valkey = Databases(), Valkey(tmp_path_factory.mktemp("broker"))
+    valkey.start()
     try:
-        yield Servers(databases.server("postgresql").url(), next(broker_urls))
+        yield Servers(databases.server("postgresql").url(), f"redis://127.0.0.1:{valkey.port}/1")
     finally:
         databases.stop()
+        valkey.end()
 
 
 @pytest.mark.parametrize(
