@@ -7,7 +7,7 @@ from typing import Final
 
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.settings import Settings
-from confect_celery.store import OwnTransaction, Pending, Store
+from confect_celery.store import OwnTransaction, Pending, Store, Unreadable
 from confect_celery.timing import Clock, DateTime
 
 __all__ = ["TRIES", "Claims"]
@@ -37,13 +37,22 @@ class Claims:
 
     def start_due(self, id: str, attempt: int, name: str) -> Pending | None:
         """pending → inProgress of a row that nobody has read yet: what it was. None where it started nothing, be it
-        that its name or time is not right; or where it has to be read first here."""
+        that its name or time is not right; or where it has to be read first here. Raises Unreadable: then it is pending
+        again, for a dispatcher to tell what is wrong with it."""
 
         def claim(transaction: OwnTransaction) -> Pending | None:
             now = self._clock.now()
             return self._store.rows.start_due(transaction.connection, id, attempt, name, now, self._lease())
 
-        return self._store.database.retrying(claim, single=True, tries=TRIES)
+        def give_back(transaction: OwnTransaction) -> int | None:
+            now = self._clock.now()
+            return self._store.rows.requeue(transaction.connection, id, attempt + 1, now, lost=False)
+
+        try:
+            return self._store.database.retrying(claim, single=True, tries=TRIES)
+        except Unreadable:
+            self._store.database.retrying(give_back, single=True, tries=TRIES)
+            raise
 
     def succeed(self, row: Pending, told: Callable[[], None]) -> bool:
         """inProgress → success of a row that `start` claimed, and `told()`. False when it was canceled meanwhile."""

@@ -165,7 +165,7 @@ class Gate:
         if name is not None and kind == "action" and loaded is None and claims is self._claims:
             started = claims.start_due(id, attempt, name)
             if started is not None:
-                return self._run_loaded(started, name, claims, is_started=True)
+                return self._run_action(started, claims, is_started=True)
         database = self._store.database
         row = loaded or database.reading(
             lambda connection: self._store.rows.load(connection, id, attempt), tries=_TRIES
@@ -272,12 +272,15 @@ class Gate:
         ref = self._registry.get(row.name)
         return ref, codec.decode(ref, row.args)
 
-    def _run_loaded(self, row: Pending, name: str | None, claims: Claims, *, is_started: bool = False) -> Outcome:
-        """Run the action of a row that was read a moment ago, and claimed with that or not."""
+    def _run_loaded(self, row: Pending, name: str | None, claims: Claims) -> Outcome:
+        """Run the action of a row that was read a moment ago."""
         if name is not None and row.name != name:
             return Dropped("misnamed")
         if not wait_until(row.scheduled_time, self._clock, self._settings.horizon):
             return Dropped("early")
+        return self._run_action(row, claims)
+
+    def _run_action(self, row: Pending, claims: Claims, *, is_started: bool = False) -> Outcome:
         try:
             ref, args = self._understand(row)
         except (UnknownFunction, InvalidArguments) as error:
@@ -285,14 +288,14 @@ class Gate:
         span = tracing.Run(row.name, row.id, row.attempt, row.options)
         failed: Exception | None = None
         try:
-            outcome = self._run_action(row, ref, args, claims, is_started=is_started)
+            outcome = self._call_action(row, ref, args, claims, is_started)
             failed = outcome.error if isinstance(outcome, Failed) else None
         finally:
             span.end(failed)
         return outcome
 
-    def _run_action(
-        self, row: Pending, ref: FunctionRef[Any, Any], args: Any, claims: Claims, *, is_started: bool
+    def _call_action(
+        self, row: Pending, ref: FunctionRef[Any, Any], args: Any, claims: Claims, is_started: bool
     ) -> Outcome:
         if not (is_started or claims.start(row)):
             return self._why_not(row.id, row.attempt)

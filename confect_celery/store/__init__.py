@@ -35,6 +35,7 @@ from confect_celery.store.row import (
     State,
     StateKind,
     Transition,
+    Unreadable,
 )
 from confect_celery.store.shared import Part, SharedTransaction
 from confect_celery.store.statements import HELD_FOR, Statements
@@ -76,6 +77,7 @@ __all__ = [
     "TableWriter",
     "Transaction",
     "Transition",
+    "Unreadable",
     "database_at",
     "new_id",
     "new_ids",

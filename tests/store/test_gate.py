@@ -28,7 +28,7 @@ from confect_celery import (
     StateKind,
 )
 from confect_celery.runtime import Dropped, Reconciler, Succeeded
-from confect_celery.store import Delivery
+from confect_celery.store import Delivery, Unreadable
 from confect_celery.testing import Harness, TooManyIterations
 from tests.store.test_database import transient
 
@@ -428,3 +428,29 @@ def test_a_message_the_broker_refused_is_tried_again(shop: Harness, mark: Any, m
     row = shop.confect.scheduler.get(id)
     assert row is not None and row.state.kind is StateKind.PENDING
     assert len(shop.run_all()) == 1 and marks() == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("store", "broken"),
+    [
+        ("sqlite", "UPDATE _scheduled_functions SET args = '{'"),
+        ("postgresql", "UPDATE _scheduled_functions SET creation_time = '-infinity'"),
+    ],
+    indirect=["store"],
+)
+def test_an_action_whose_row_nobody_can_read_any_more_has_not_started(shop: Harness, broken: str) -> None:
+    ran: list[str] = []
+
+    @shop.confect.group("t").internal_action
+    def act(args: Label) -> None:
+        ran.append(args.label)
+
+    id = shop.confect.scheduler.run_after(SECOND, act, {"label": "x"})
+    shop.advance(SECOND)
+    with shop.confect.store.database.transaction() as t:
+        t.connection.exec_driver_sql(broken)
+    with pytest.raises(Unreadable):
+        shop.confect.gate.run(id, 0, act.name)
+    with shop.confect.store.database.snapshot() as connection:
+        looked = connection.exec_driver_sql("SELECT state, attempt, deliveries, losses FROM _scheduled_functions").all()
+    assert [tuple(row) for row in looked] == [("pending", 2, 0, 0)] and ran == []

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+import socket
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
-from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from confect_celery import (
     Confect,
@@ -29,43 +30,14 @@ from confect_celery.metrics import Events
 from confect_celery.store import Store
 from confect_celery.store.dialects.libpq import Step, exchange
 from confect_celery.testing import harness
-from tests.support.databases import Databases
 
 SECOND = Duration.seconds(1)
+pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 PREPARES = pytest.mark.skipif(psycopg.pq.version() < 170000, reason="a libpq before 17 cannot drop what is not there")
 
 
 class Label(BaseModel):
     label: str
-
-
-@pytest.fixture
-def url(databases: Databases, tmp_path: Path) -> Iterator[str]:
-    with databases.url("postgresql", tmp_path) as url:
-        yield url
-
-
-def open_shop(url: str) -> Confect:
-    metadata = sa.MetaData()
-    sa.Table("marks", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("label", sa.String(100)))
-    app = Celery("libpq", broker="memory://", set_as_current=False)
-    app.conf.confect_database_url = url
-    confect = Confect(app, schema=metadata)
-    confect.store.migrate()
-    metadata.create_all(confect.store.database.engine)
-    return confect
-
-
-@pytest.fixture
-def confect(url: str) -> Iterator[Confect]:
-    confect = open_shop(url)
-    yield confect
-    confect.store.database.dispose()
-
-
-@pytest.fixture
-def store(confect: Confect) -> Store:
-    return confect.store
 
 
 @pytest.fixture
@@ -173,17 +145,36 @@ def test_a_mutation_whose_row_is_canceled_meanwhile_leaves_nothing(confect: Conf
 
 
 def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store) -> None:
-    def cut_short(*_: Any) -> Any:
+    def too_long(*_: Any) -> None:
         raise SoftTimeLimitExceeded
 
-    with pytest.raises(SoftTimeLimitExceeded), store.database.autocommit() as connection:
-        exchange(connection, Step("SELECT 1"))
-        raw: Any = connection.connection.driver_connection
-        raw.wait = cut_short
-        exchange(connection, Step("SELECT pg_sleep(60)"))
+    before = signal.signal(signal.SIGALRM, too_long)
+    try:
+        with pytest.raises(SoftTimeLimitExceeded), store.database.autocommit() as connection:
+            raw: Any = connection.connection.driver_connection
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            exchange(connection, Step("SELECT pg_sleep(60)"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert raw.closed
     with store.database.autocommit() as connection:
         assert exchange(connection, Step("SELECT 2"))[0].rows == [(2,)]
+
+
+@pytest.mark.parametrize("how", ["the server ends it", "the network cuts it", "the network sends no more"])
+def test_a_connection_that_was_lost_meanwhile_is_an_error_at_once(store: Store, how: str) -> None:
+    with pytest.raises(OperationalError) as raised, store.database.autocommit() as connection:
+        raw: Any = connection.connection.driver_connection
+        if how == "the server ends it":
+            with store.database.engine.connect() as other:
+                other.exec_driver_sql("SELECT pg_terminate_backend(%s, 5000)", (raw.info.backend_pid,))
+        else:
+            cut = socket.socket(fileno=os.dup(raw.fileno()))
+            cut.shutdown(socket.SHUT_RDWR if how == "the network cuts it" else socket.SHUT_WR)
+            cut.close()
+        exchange(connection, Step("SELECT $1::int", [1]), Step("SELECT $1::int", [2]))
+    assert raised.value.connection_invalidated and raw.closed
 
 
 def test_a_connection_that_is_lost_is_a_trouble_and_the_work_is_done_again(store: Store) -> None:
@@ -200,6 +191,28 @@ def test_a_connection_that_is_lost_is_a_trouble_and_the_work_is_done_again(store
 
 
 @PREPARES
+def test_each_is_prepared_once_a_connection(confect: Confect) -> None:
+    """However often the connection is given back and taken again."""
+
+    def prepared() -> list[tuple[Any, ...]]:
+        with confect.store.database.autocommit() as connection:
+            found = connection.exec_driver_sql(
+                "SELECT name, prepare_time FROM pg_prepared_statements WHERE name LIKE 'confect%%' ORDER BY name"
+            )
+            return [tuple(row) for row in found]
+
+    @confect.group("t").internal_action
+    def act(args: Label) -> None: ...
+
+    with confect.redirected(publish=lambda _: None):
+        assert confect.scheduler.cancel(confect.scheduler.run_after(SECOND, act, {"label": "x"}))
+        before = prepared()
+        for _ in range(3):
+            assert confect.scheduler.cancel(confect.scheduler.run_after(SECOND, act, {"label": "x"}))
+    assert len(before) >= 2 and prepared() == before
+
+
+@PREPARES
 def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> None:
     step, tries = Step("SELECT $1::int + 1", [1]), []
     with store.database.autocommit() as connection:
@@ -213,6 +226,9 @@ def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> N
 
     assert store.database.retrying(work, single=True) == [(2,)]
     assert len(tries) == 2
+    with store.database.autocommit() as connection:  # it may be so each time
+        assert exchange(connection, step)[0].rows == [(2,)]
+        assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
 
 
 @PREPARES
@@ -226,7 +242,7 @@ def test_what_another_has_prepared_by_our_name_is_in_nobodys_way(store: Store) -
         assert exchange(connection, step)[0].rows == [(2,)]
 
 
-@pytest.mark.parametrize("how", ["rolls back", "rolls a part back", "drops a table", "deallocates"])
+@pytest.mark.parametrize("how", ["rolls back", "rolls a part back", "drops a table", "deallocates", "behind our back"])
 def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
     """It does so after what may have dropped a table, if it has prepared anything itself: 26000 would be the answer."""
     fails = []
@@ -246,6 +262,8 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
             connection.exec_driver_sql("DROP TABLE IF EXISTS no_such_table")
         elif how == "deallocates":
             connection.exec_driver_sql("DEALLOCATE ALL")
+        elif how == "behind our back":
+            connection.connection.driver_connection.execute("DEALLOCATE ALL")  # type: ignore[union-attr]
         connection.exec_driver_sql("SELECT 1")
         if how == "rolls back":
             raise ValueError("as it should")
@@ -256,25 +274,20 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
             confect.scheduler.run_after(SECOND, look, {"label": "x"})
             (row,) = shop.run_all()
             assert row.state.kind is (StateKind.FAILED if how == "rolls back" else StateKind.SUCCESS)
-    assert fails == []
+    assert len(fails) == (how == "behind our back" and psycopg.pq.version() >= 170000), "once a connection"
 
 
 @PREPARES
-def test_where_the_shop_wants_nothing_prepared_nothing_is(url: str) -> None:
-    store = Store(url)
-    try:
-        store.migrate()
-        with store.database.autocommit() as connection:
-            raw: Any = connection.connection.driver_connection
-            raw.prepare_threshold = None
-            assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
-            assert exchange(connection, Step("SELECT $1::int", [7]))[0].rows == [(7,)]
-            assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
-            raw.prepare_threshold = 5
-            assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
-            assert len(connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()) == 1
-    finally:
-        store.database.dispose()
+def test_where_the_shop_wants_nothing_prepared_nothing_is(store: Store) -> None:
+    with store.database.autocommit() as connection:
+        raw: Any = connection.connection.driver_connection
+        raw.prepare_threshold = None
+        assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
+        assert exchange(connection, Step("SELECT $1::int", [7]))[0].rows == [(7,)]
+        assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
+        raw.prepare_threshold = 5
+        assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
+        assert len(connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()) == 1
 
 
 def test_a_connection_with_an_isolation_of_its_own_keeps_it(confect: Confect) -> None:

@@ -24,7 +24,8 @@ __all__ = ["OTHERS_SESSION", "Step", "exchange", "forget", "is_psycopg", "raise_
 _SESSION: Final = "confect_session"
 
 OTHERS_SESSION: Final = "26000"
-"""What the server says of the name of a statement that it does not know: a pooler has given us another's session."""
+"""What the server says of the name of a statement that it does not know: a pooler has given us another's session, or
+somebody has dropped all names behind our back."""
 
 
 class Step(NamedTuple):
@@ -61,15 +62,16 @@ def _can_prepare() -> bool:
 
 def forget(connection: sa.Connection) -> None:
     """Take nothing for prepared any more: psycopg drops all that is after what may have dropped a table."""
-    session = None if connection.invalidated else connection.info.get(_SESSION)
-    if session is not None:
+    session = connection.info.get(_SESSION)
+    if session is not None and session.prepared:
         session.prepared.clear()
 
 
 def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     """Execute these in one round trip, within the transaction that is open, or that they begin, or one of their own.
 
-    After one that fails none is executed. Raises what SQLAlchemy would raise for that one.
+    After one that fails none is executed. Raises what SQLAlchemy would raise for that one; ValueError where all were
+    executed, and a value that one gave cannot be read.
     """
     import psycopg
     from psycopg.adapt import Transformer
@@ -77,8 +79,8 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     raw: psycopg.Connection[Any] = cast("Any", connection.connection.driver_connection)
     session = connection.info.get(_SESSION)
     if session is None:
-        session = connection.info[_SESSION] = _Session(Transformer(raw), set())
-    prepared = session.prepared if _can_prepare() and raw.prepare_threshold is not None else None
+        session = connection.info[_SESSION] = _Session(Transformer(raw), set() if _can_prepare() else None)
+    prepared = session.prepared if raw.prepare_threshold is not None else None
     with _translated(connection, steps[0].text):
         sends = [(text, _dumped(session.adapter, values)) for text, values in steps]
         try:
@@ -90,11 +92,13 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
             raise
     if failed is not None:
         refusal = psycopg.errors.error_from_result(failed, raw.info.encoding)
-        if refusal.sqlstate == OTHERS_SESSION:
-            session.prepared.clear()
+        if refusal.sqlstate == OTHERS_SESSION:  # it may be so each time: this connection prepares nothing any more
+            connection.info[_SESSION] = session._replace(prepared=None)
         raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
-    with _translated(connection, steps[-1].text):
+    try:
         return [_answer(session.adapter, result) for result in results]
+    except psycopg.DataError as error:  # a time without end, for example
+        raise ValueError(str(error)) from error
 
 
 @contextmanager
@@ -125,8 +129,8 @@ class _Session(NamedTuple):
 
     adapter: Any
     """Psycopg's, which turns values into texts and back."""
-    prepared: set[str]
-    """The statements that the server knows by their names."""
+    prepared: set[str] | None
+    """The statements that the server knows by their names; None where it is to be told no names."""
 
 
 @functools.cache
@@ -154,7 +158,8 @@ def _exchange(
 ) -> Generator[Any, Any, tuple[list[Any], Any]]:
     """The results of those that were executed, and that of the one that failed. Yields what it waits for, as psycopg's
     own generators do."""
-    from psycopg.pq import ExecStatus
+    import psycopg
+    from psycopg.pq import ConnStatus, ExecStatus
     from psycopg.waiting import Ready, Wait
 
     expected: list[str | None] = []
@@ -182,8 +187,10 @@ def _exchange(
             yield Wait.R
             server.consume_input()
         result = server.get_result()
-        if result is None:
-            continue  # between the results of two
+        if result is None:  # between the results of two; but of a connection that is gone there is nothing else
+            if server.status != ConnStatus.OK:
+                raise psycopg.OperationalError(f"the connection is lost: {server.get_error_message()}")
+            continue
         if result.status == ExecStatus.PIPELINE_SYNC:
             break
         preparing = next(coming)

@@ -69,6 +69,12 @@ def _on_begin(connection: sa.Connection) -> None:
         raw.autocommit = wanted
 
 
+def _on_rollback(connection: sa.Connection, *_: Any) -> None:
+    # SQLAlchemy tells it of every connection that is given back; psycopg does nothing where the server is in none.
+    if not connection.invalidated and _is_inside(connection):
+        forget(connection)
+
+
 def _on_statement(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
     if statement.lstrip()[:10].upper().startswith(_FORGETTING):
         forget(connection)
@@ -88,7 +94,7 @@ class PostgresqlDialect(Dialect):
         engine = sa.create_engine(self.url)
         event.listen(engine, "begin", _on_begin)
         for what in ("rollback", "rollback_savepoint"):
-            event.listen(engine, what, lambda connection, *_: forget(connection))
+            event.listen(engine, what, _on_rollback)
         event.listen(engine, "before_cursor_execute", _on_statement)
         return engine
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.row import Delivery, EncodedCall, Pending, ScheduledFunctionId
+from confect_celery.store.row import Delivery, EncodedCall, Pending, ScheduledFunctionId, Unreadable
 from confect_celery.store.statements.loading import Loading
 from confect_celery.store.statements.terms import AnyAttempt, AnyId, checked, counts, one
 from confect_celery.timing import DateTime
@@ -78,11 +78,16 @@ class Running(Loading):
         self, connection: sa.Connection, id: str, attempt: int, name: str, now: DateTime, lease_until: DateTime
     ) -> Pending | None:
         """`load` and `start` in one statement, of a row of this name whose time has come. Gives back what it was; None
-        where it started nothing, or where the dialect cannot tell."""
+        where it started nothing, or where the dialect cannot tell. Raises Unreadable where it started what cannot be
+        read."""
         if not self._dialect.update_returning:
             return None
         parameters = {"row": id, "at_attempt": attempt, "called": name, "now": now, "then": lease_until}
-        return self._pending_of(connection, self._start_due, self._quickly(connection, self._start_due, parameters))
+        try:
+            answer = self._quickly(connection, self._start_due, parameters)
+            return self._pending_of(connection, self._start_due, answer)
+        except ValueError as error:
+            raise Unreadable(str(error)) from error
 
     def succeed_and_start(
         self,
