@@ -653,7 +653,9 @@ class Play(World):
         """The runner is thought dead, and another one claims its row, which itself dies or is still about to run."""
         self._do(Meanwhile("stall", seconds=31.0), frame)
         row, job = self.rows().get(frame.key), self.model.jobs.get(frame.key)
-        if row is not None and job is not None and row.state == "pending" and job.kind in ("task", "late"):
+        if row is None or job is None or job.time > self.now:
+            return  # it was moved meanwhile: of a time that has not come Celery delivers no message
+        if row.state == "pending" and job.kind in ("task", "late"):
             self.dies_at_the_claim = True
             try:
                 self.deliver(self.copy_of(job, row.id, row.attempt))
