@@ -1,11 +1,11 @@
-# The doors: make demo | test | test-shops | test-faults | test-long | check-the-checks | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
+# The doors: make demo | test | test-shops | test-faults | test-long | test-tall | check-the-checks | check | bench | servers | clean. Python 3.11+ and make are all that must be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: demo test test-shops test-long test-faults faults check-the-checks check format bench bench-quick servers clean
+.PHONY: demo test test-shops test-long test-tall test-faults faults check-the-checks check format bench bench-quick servers clean
 
 # uv installs in a second what takes pip twenty; pip does where uv has no wheel.
 $(STAMP): pyproject.toml
@@ -34,10 +34,14 @@ test-shops: $(STAMP)
 	$(BIN)/python -m pytest tests/contrib/test_async.py tests/contrib/test_django_suite.py
 
 # Redis, RabbitMQ classic and quorum, pytest-celery's clusters, hostile messages, an old shop moving in,
-# Flower, beat, deploy/, ten million rows, a tiny benchmark, Django with real workers: twenty-five minutes.
+# Flower, beat, deploy/, a tiny benchmark, Django with real workers: twenty-five minutes.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest tests/brokers tests/cluster tests/security tests/legacy tests/flower tests/beat \
-		tests/deploy tests/tall tests/bench tests/contrib/test_django_worker.py
+		tests/deploy tests/bench tests/contrib/test_django_worker.py
+
+# Tables of ten million rows: five minutes.
+test-tall: $(STAMP)
+	$(BIN)/python -m pytest tests/tall
 
 # Kill -9 at the seams, wrong clocks, poison, backlogs, small campaigns, batches, properties: ten minutes.
 test-faults: $(STAMP)
