@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InvalidRequestError, OperationalError, SQLAlchemyError
 
 from confect_celery.store.database import Database, OwnTransaction
 from confect_celery.store.row import Pending
@@ -63,6 +63,8 @@ class SharedTransaction:
         self._connection: sa.Connection | None = None
         self._locked: set[str] = set()
         """Rows that were locked together, and whose turn has not come."""
+        self._untouched = True
+        """Whether all that were begun were locked so, and nothing that was executed since can have changed one."""
         self.parts: list[Part] = []
         """Those that were begun, and not undone."""
         self._raised: list[Part] = []
@@ -87,7 +89,7 @@ class SharedTransaction:
         return None
 
     def _lock(self, part: Part) -> bool:
-        part.has_savepoint = True
+        part.has_savepoint, self._untouched = True, False
         return self._rows.lock(
             part.connection, part.row.id, part.row.attempt, relaxed=self._relaxed, savepoint=part.savepoint_name
         )
@@ -117,18 +119,25 @@ class SharedTransaction:
         A part whose row was canceled or moved meanwhile is undone, and so are those after it.
         """
         with self._rolling_back():
-            while self.parts and self._connection is not None:
-                ended = self._rows.succeed_together(self._connection, [part.row for part in self.parts], now)
-                lost = next((part for part in self.parts if part.row.id not in ended), None)
-                if lost is None:
-                    break
-                self._undo(lost)
+            if self._connection is not None:
+                self._succeed(self._connection, now)
             self._stack.close()
             for part in self.parts:
                 part.is_committed = True
             for part in self._raised:  # undone parts are the last ones: what stood before it is the same, or less
                 part.is_committed = part.before <= len(self.parts)
         self.is_over = True
+
+    def _succeed(self, connection: sa.Connection, now: DateTime) -> None:
+        while self.parts:
+            rows = [part.row for part in self.parts]
+            ended = self._rows.succeed_together(connection, rows, now, may_commit=self._untouched)
+            lost = next((part for part in self.parts if part.row.id not in ended), None)
+            if lost is None:
+                return
+            if self._untouched:
+                raise InvalidRequestError("A row was changed by a statement that nobody has heard of.")
+            self._undo(lost)
 
     def _begin(self, rows: Sequence[Pending]) -> sa.Connection:
         connection = self._stack.enter_context(self._database.transaction()).connection
@@ -154,7 +163,9 @@ class SharedTransaction:
         if _READS.match(statement) is not None:
             self._troubled = self._troubled or part.before > 0
         elif _INSERTS.match(statement) is None:
-            self._locked.clear()  # it may be one of these that it changes: they are looked at again
+            # It may be one of these that it changes: they are looked at again.
+            self._locked.clear()
+            self._untouched = False
 
     def _undo(self, part: Part) -> None:
         at = self.parts.index(part)

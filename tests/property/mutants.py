@@ -60,6 +60,7 @@ ONE_WRITER: Final = "postgresql"
 """SQLite has one writer: there nobody cancels a mutation that has begun to write."""
 
 GUARDED: Final = "what starts the row after it has the same guard"
+UNTOUCHED: Final = "it ends rows that are locked, and that nothing has changed since"
 ALONE: Final = "SQLite has one writer; elsewhere it is `_succeed_checked` that ends a mutation"
 
 WITH_CTES: Final = "postgresql"
@@ -82,15 +83,15 @@ def keeps(column: str, attribute: str, equivalent: str | None = None) -> Mutant:
 # -- how some of them go wrong
 
 
-def _effects_first(succeed: Any, rows: Any, connection: sa.Connection, *args: Any) -> Any:
+def _effects_first(succeed: Any, rows: Any, connection: sa.Connection, *args: Any, **options: Any) -> Any:
     begin = {"sqlite": "BEGIN IMMEDIATE"}.get(connection.dialect.name, "SELECT 1")
     connection.exec_driver_sql("COMMIT")
     connection.exec_driver_sql(begin)
-    return succeed(rows, connection, *args)
+    return succeed(rows, connection, *args, **options)
 
 
-def _picked_again(succeed: Any, rows: Any, connection: sa.Connection, given: Any, now: Any) -> set[str]:
-    succeed(rows, connection, given, now)
+def _picked_again(succeed: Any, rows: Any, connection: sa.Connection, given: Any, now: Any, **options: Any) -> set[str]:
+    succeed(rows, connection, given, now, **options)
     return {row.id for row in given}
 
 
@@ -245,6 +246,10 @@ STATEMENT_MUTANTS: Final[Sequence[Mutant]] = (
     any_("ended.attempt", "_succeed_checked", database=ONE_WRITER),
     any_("state", "_succeed_together", database=ONE_WRITER),
     any_("attempt", "_succeed_together", database=ONE_WRITER),
+    any_("state", "_succeed_all", equivalent=UNTOUCHED),
+    any_("attempt", "_succeed_all", equivalent=UNTOUCHED),
+    any_("ended.state", "_all_checked", database=ONE_WRITER, equivalent=UNTOUCHED),
+    any_("ended.attempt", "_all_checked", database=ONE_WRITER, equivalent=UNTOUCHED),
     any_("state", "_fail_pending"),
     any_("attempt", "_fail_pending"),
     any_("state", "_succeed_running"),

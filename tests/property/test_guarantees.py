@@ -3,9 +3,9 @@
 SQLite runs always; in CI PostgreSQL and MariaDB too, and with `CONFECT_LONG=1` more examples of each.
 
 Each run draws anew, but in CI, where what is red must be the change's own doing; and a failure prints its seed:
-`CONFECT_SEED=<seed> pytest tests/property/test_guarantees.py` draws the same again. Hypothesis also prints a `@reproduce_failure('<version>', b'<blob>')`: with
-`CONFECT_REPRODUCE='<version>:<blob>'` that one example is played again at once. And it remembers failures in
-`.hypothesis/`, from where the next run begins.
+`CONFECT_SEED=<seed> pytest tests/property/test_guarantees.py` draws the same again. Hypothesis also prints a
+`@reproduce_failure('<version>', b'<blob>')`: with `CONFECT_REPRODUCE='<version>:<blob>'` that one example is played
+again at once. And it remembers failures in `.hypothesis/`, from where the next run begins.
 """
 
 from __future__ import annotations

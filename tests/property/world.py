@@ -429,12 +429,12 @@ class World:
             world.happened["rows locked together"] += len(found) > 1
             return found
 
-        def end(connection: Any, parts: Any, now: DateTime) -> set[str]:
+        def end(connection: Any, parts: Any, now: DateTime, **options: Any) -> set[str]:
             if world.at_the_end and world.can_write:
                 world.at_the_end.pop()()
             fault = world.strikes("end")
             world.fail(fault, "before")
-            found = ended(connection, parts, now)
+            found = ended(connection, parts, now, **options)
             world.fail(fault, "after")
             world.happened["a shared transaction of more than one"] += len(parts) > 1
             return found

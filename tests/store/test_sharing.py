@@ -37,7 +37,7 @@ from confect_celery.runtime.batch_run import BatchRun
 from confect_celery.runtime.batches import BATCH_HEADER
 from confect_celery.runtime.brevity import Brevity
 from confect_celery.store import Delivery, Store
-from confect_celery.store.dialects import postgresql
+from confect_celery.store.dialects import libpq, postgresql
 
 BOTH = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 POSTGRESQL = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
@@ -820,15 +820,51 @@ def test_who_executes_nothing_is_undone_with_those_after_it(
     """The first that has a savepoint comes after it."""
     original, lost = shop.confect.store.rows.succeed_together, ["b"]
 
-    def without(connection: sa.Connection, rows: Any, now: Any) -> set[str]:
+    def without(connection: sa.Connection, rows: Any, now: Any, *, may_commit: bool) -> set[str]:
+        assert not may_commit, "others may have changed one"
         return original(connection, rows, now) - {shop.ids[lost.pop()] if lost else ""}
 
+    locked_one_by_one(shop, monkeypatch)
     monkeypatch.setattr(shop.confect.store.rows, "succeed_together", without)
     shop.schedule("a", "c", "d")
     shop.schedule("b", function=quiet.function)
     shop.loaded("a", "b", "c", "d").run()
     assert shop.ran == ["a", "b", "c", "d", "b", "c", "d"]
     assert shop.marks() == ["a", "c", "d"] and set(shop.states().values()) == {"success"}
+
+
+# -- its end
+
+
+@POSTGRESQL
+def test_its_end_and_its_commit_go_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[str]] = []
+
+    def exchange(connection: sa.Connection, *steps: Any) -> Any:
+        sent.append([step.text.split()[0] for step in steps])
+        return libpq.exchange(connection, *steps)
+
+    monkeypatch.setattr(postgresql, "exchange", exchange)
+    assert shop.run("a", "b", "c") == 1
+    assert sent[-1] == ["WITH", "COMMIT"] and set(shop.states().values()) == {"success"}
+    sent.clear()
+    shop.does["d"] = lambda given: given.scheduler.cancel(shop.ids["a"])
+    assert shop.run("d", "e", "f") == 1
+    assert ["WITH", "COMMIT"] not in sent, "one of them may have been canceled"
+    assert set(shop.states().values()) == {"success"}
+
+
+@BOTH
+def test_what_is_changed_behind_its_back_has_each_run_by_itself(shop: Shop) -> None:
+    def behind(given: Given) -> None:
+        if shop.ran.count("c") == 1:
+            raw: Any = given.db._connection.connection.driver_connection
+            raw.execute("UPDATE _scheduled_functions SET attempt = attempt + 1 WHERE state = 'pending'")
+
+    shop.does["c"] = behind
+    assert shop.run("a", "b", "c", "d") == 4
+    assert shop.marks() == ["a", "b", "c", "d"] and set(shop.states().values()) == {"success"}
+    assert {said for said in shop.heard if said[0] == "success"} == {("success", x, "success", True) for x in "abcd"}
 
 
 @BOTH

@@ -110,11 +110,20 @@ class Dialect(ABC):
         return statement.execute(connection, parameters)
 
     def execute_last(
-        self, connection: sa.Connection, change: Prepared, checked: Prepared, parameters: Mapping[str, Any]
-    ) -> int:
-        """Execute the `change` that is a transaction's last statement, and give back how many rows it changed: where it
-        is one, the transaction may have committed with it. `checked` is the same, and divides by that number."""
-        return self.execute(connection, change, parameters).rowcount
+        self,
+        connection: sa.Connection,
+        change: Prepared,
+        checked: Prepared,
+        parameters: Mapping[str, Any],
+        *,
+        many: int = 1,
+    ) -> bool:
+        """Execute the `change` that is a transaction's last statement; whether it changed so `many` rows. Where it did,
+        the transaction may have committed with it; where not, it is to be rolled back.
+
+        `checked` is the same, and divides by zero where it did not change as many as its own parameter `many` says.
+        """
+        return self.execute(connection, change, parameters).rowcount == many
 
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]

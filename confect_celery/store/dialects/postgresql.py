@@ -156,18 +156,25 @@ class PostgresqlDialect(Dialect):
         return exchange(connection, _BEGIN, *bounds, Step(*statement.numbered(connection.dialect, parameters)))[-1]
 
     def execute_last(
-        self, connection: sa.Connection, change: Prepared, checked: Prepared, parameters: Mapping[str, Any]
-    ) -> int:
+        self,
+        connection: sa.Connection,
+        change: Prepared,
+        checked: Prepared,
+        parameters: Mapping[str, Any],
+        *,
+        many: int = 1,
+    ) -> bool:
         """COMMIT goes with it: it is not executed after a division by zero."""
         if not (_is_quick(connection) and _is_inside(connection)):
-            return super().execute_last(connection, change, checked, parameters)
+            return super().execute_last(connection, change, checked, parameters, many=many)
+        given = {**parameters, "many": many}
         try:
-            exchange(connection, Step(*checked.numbered(connection.dialect, parameters)), _COMMIT)
+            exchange(connection, Step(*checked.numbered(connection.dialect, given)), _COMMIT)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == _DIVISION_BY_ZERO:
-                return 0
+                return False
             raise
-        return 1
+        return True
 
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]

@@ -31,8 +31,11 @@ class Running(Loading):
         was = [sa.type_coerce(c.attempt - 1, c.attempt.type) if each is c.attempt else each for each in self._pending]
         self._start_due = self._transition("start", due, begun).returning(*was)
         self._succeed_pending = self._transition("succeed_pending", mine, done)
-        self._succeed_checked = checked(self._succeed_pending.returning(c.id).cte("ended"))
-        self._succeed_together = self._transition("succeed_pending", together, done).returning(c.id)
+        self._succeed_checked = checked(self._succeed_pending.returning(c.id).cte("ended"), sa.literal_column("1"))
+        self._succeed_all = self._transition("succeed_pending", together, done)
+        self._succeed_together = self._succeed_all.returning(c.id)
+        many = sa.bindparam("many", type_=sa.Integer)
+        self._all_checked = checked(self._succeed_together.cte("ended"), many)
         self._fail_pending = self._transition("fail_pending", mine, failed)
         self._succeed_running = self._transition("succeed_running", mine, done)
         self._fail_running = self._transition("fail_running", mine, failed)
@@ -62,10 +65,14 @@ class Running(Loading):
         self._quickly(connection, self._load_locked, {**nobody, "lock": 0})
         for locking in (self._lock, self._lock_relaxed):
             self._quickly(connection, locking, {**nobody, "lock": 0})
+        if self._dialect.changes_in_ctes:  # these would fail
+            self._prepared(self._succeed_checked).numbered(connection.dialect, {**nobody, **never})
+            self._prepared(self._all_checked).numbered(connection.dialect, {"rows": [""], **nobody, **never, "many": 1})
         if self._dialect.shares:
             for locking in (self._lock_together, self._lock_together_relaxed):
                 self._quickly(connection, locking, {"rows": [""], "locks": [0], "at_attempt": -1})
-            connection.execute(self._succeed_together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
+            for together in (self._succeed_together, self._succeed_all):
+                self._quickly(connection, together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             self._quickly(connection, statement, {**nobody, **never})
         self.start_due(connection, "", -1, "", never["now"], never["then"])
@@ -120,15 +127,25 @@ class Running(Loading):
         parameters = {"row": id, "at_attempt": attempt, "now": now}
         change = self._prepared(self._succeed_pending)
         if may_commit:
-            checked = self._prepared(self._succeed_checked)
-            return self._dialect.execute_last(connection, change, checked, parameters) == 1
+            return self._dialect.execute_last(connection, change, self._prepared(self._succeed_checked), parameters)
         return one(self._dialect.execute(connection, change, parameters))
 
-    def succeed_together(self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime) -> set[str]:
+    def succeed_together(
+        self, connection: sa.Connection, rows: Sequence[Pending], now: DateTime, *, may_commit: bool = False
+    ) -> set[str]:
         """pending → success for each of these, which have one attempt: the last statement of a transaction that they
-        share. Gives back the ids of those that were pending still."""
+        share. Gives back the ids of those that were pending still.
+
+        Where nobody can have changed any of them it may commit. If one was not pending all the same, it gives back
+        none, and the transaction is to be rolled back.
+        """
         (attempt,) = {row.attempt for row in rows}
-        parameters = {"rows": [row.id for row in rows], "at_attempt": attempt, "now": now}
+        ids = [row.id for row in rows]
+        parameters = {"rows": ids, "at_attempt": attempt, "now": now}
+        if may_commit:
+            change, all_checked = self._prepared(self._succeed_all), self._prepared(self._all_checked)
+            done = self._dialect.execute_last(connection, change, all_checked, parameters, many=len(rows))
+            return set(ids) if done else set()
         return set(connection.scalars(self._succeed_together, parameters))
 
     def fail_pending(

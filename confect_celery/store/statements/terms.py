@@ -56,9 +56,9 @@ def counts(*changes: sa.CTE) -> sa.Select[Any]:
     return sa.select(found[0]).add_columns(*found[1:])
 
 
-def checked(change: sa.CTE) -> sa.Select[Any]:
-    """An error where it changed no row: a division by zero."""
-    return sa.select(sa.literal_column("1") / sa.func.count()).select_from(change)
+def checked(change: sa.CTE, many: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """An error where it did not change so many rows: a division by zero."""
+    return sa.select(sa.literal_column("1") / sa.case((sa.func.count() == many, 1), else_=0)).select_from(change)
 
 
 def one(result: sa.CursorResult[Any] | Answer) -> bool:
