@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import random
 import threading
 import time
 import weakref
@@ -29,6 +28,7 @@ from kombu.exceptions import OperationalError
 from confect_celery.runtime.messages import decode, task_name
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, NewRow
+from confect_celery.timing import jitter
 
 __all__ = ["Announcer", "Events", "Silent"]
 
@@ -246,7 +246,7 @@ class _Line:
                     logger.warning("Monitors cannot be told of %d events now: %s", len(self.waiting), error)
                 self._down = True
                 self._hang_up()
-                time.sleep(backoff * random.uniform(0.5, 1))
+                time.sleep(backoff * jitter(0.5, 1))
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
         self._hang_up()
 

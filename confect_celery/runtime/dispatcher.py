@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,7 @@ from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.pace import Pace, Upcoming
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
-from confect_celery.timing import Clock, DateTime, Duration
+from confect_celery.timing import Clock, DateTime, Duration, jitter
 
 __all__ = ["Dispatcher", "Outbox", "Transport", "pause"]
 
@@ -278,7 +277,7 @@ class Dispatcher(Loop):
             self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
         pause = min(self._pause, _LISTEN_SECONDS) if sample else self._pause
-        return pause * random.uniform(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
+        return pause * jitter(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
 
     def claim(self, *, fresh: bool = False) -> list[Delivery]:
         """Claim one batch of due rows, the oldest first; `fresh`: only of those that became due a moment ago."""

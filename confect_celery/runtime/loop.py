@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
+
+from confect_celery.timing import jitter
 
 __all__ = ["Loop"]
 
@@ -76,7 +77,7 @@ class Loop(ABC):
                 failures = 0
                 self._ticked_at, self.last_error = time.monotonic(), None
             except Exception as error:
-                pause = min(_FIRST_BACKOFF_SECONDS * 2**failures, _LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1)
+                pause = min(_FIRST_BACKOFF_SECONDS * 2**failures, _LONGEST_BACKOFF_SECONDS) * jitter(0.5, 1)
                 failures = min(failures + 1, 10)
                 self.last_error = f"{type(error).__name__}: {error}"
                 logger.error("%s: %s: %s; trying again in %.1f s", self.name, type(error).__name__, error, pause)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from confect_celery.metrics import Events
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
+from confect_celery.timing import jitter
 
 __all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "register_database"]
 
@@ -342,7 +342,7 @@ class Database:
                 logger.warning("Transient database error, trying again (%d left): %s", left, error)
                 self.troubles += 1
                 self.events.database_retry(error)
-            time.sleep(backoff * random.uniform(0.5, 1.5))
+            time.sleep(backoff * jitter(0.5, 1.5))
             backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
         raise AssertionError("unreachable")
 

@@ -1,7 +1,8 @@
 """Durations, points in time, and clocks: values, with no I/O but the system clock."""
 
+from confect_celery.timing.backoff import jitter
 from confect_celery.timing.clock import Clock, SettableClock, SystemClock
 from confect_celery.timing.date_time import DateTime, Disambiguate
 from confect_celery.timing.duration import Duration
 
-__all__ = ["Clock", "DateTime", "Disambiguate", "Duration", "SettableClock", "SystemClock"]
+__all__ = ["Clock", "DateTime", "Disambiguate", "Duration", "SettableClock", "SystemClock", "jitter"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -150,6 +151,8 @@ class World:
         for module in ("runtime.gate", "runtime.punctual", "runtime.reconciler", "runtime.sharing", "store.database"):
             self._stack.enter_context(mock.patch(f"confect_celery.{module}.time", standing))
         self._stack.enter_context(mock.patch("confect_celery.runtime.dispatcher.time", _TickingTime()))
+        # Whose numbers Hypothesis draws the same again; `drill` seeds them.
+        self._stack.enter_context(mock.patch("confect_celery.timing.backoff._dice", random))
         self._wrap_the_database()
         self._watch_shared_transactions()
         self.reset()
