@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+APSCHEDULER4 := bench/alternatives/apscheduler4
 
 .PHONY: demo test test-shops test-long test-tall test-faults faults check-the-checks check format bench bench-quick servers clean
 
@@ -70,6 +71,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # Ours beside native Celery, peers and the servers' limits; ARGS="--only schedule,lag --rounds 5", `--help` tells more.
+bench bench-quick: export PEERS_PYTHON_APSCHEDULER4 ?= $(wildcard $(CURDIR)/$(VENV)/apscheduler4/bin/python)
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
@@ -77,9 +79,12 @@ bench: $(BENCH_STAMP)
 bench-quick: $(BENCH_STAMP)
 	$(BIN)/python -m bench --quick $(ARGS)
 
-$(BENCH_STAMP): $(STAMP)
+$(BENCH_STAMP): $(STAMP) $(APSCHEDULER4).txt
 	@if test -x $(BIN)/uv; then $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench; fi
+	@$(BIN)/python -m venv --clear $(VENV)/apscheduler4
+	@$(VENV)/apscheduler4/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(APSCHEDULER4).txt \
+		|| rm -rf $(VENV)/apscheduler4
 	@touch $@
 
 servers:

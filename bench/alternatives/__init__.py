@@ -37,7 +37,7 @@ def run_all(
 
 
 def _run(name: str, servers: Servers, jobs: int, more: list[str]) -> Rates | str:
-    python = os.environ.get(f"PEERS_PYTHON_{name.upper()}", sys.executable)
+    python = os.environ.get(f"PEERS_PYTHON_{name.upper()}") or sys.executable
     with fresh_database(servers.postgres_url, f"peer_{name}") as url:
         argv = [
             python,

@@ -1,8 +1,7 @@
 """APScheduler 4 (alpha): SQLAlchemyDataStore on PostgreSQL through asyncpg, in this one process.
 
-It cannot be installed beside APScheduler 3: give it an environment of its own, with
-`pip install 'apscheduler==4.0.0a6' 'sqlalchemy[asyncio]' asyncpg sniffio`, and name its interpreter in
-`PEERS_PYTHON_APSCHEDULER4`.
+It cannot be installed beside APScheduler 3: `make bench` gives it an environment of its own, of what `apscheduler4.txt`
+lists beside this file, and names its interpreter in `PEERS_PYTHON_APSCHEDULER4`.
 """
 
 from __future__ import annotations
