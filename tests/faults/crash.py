@@ -1,8 +1,8 @@
 """Kills the process at a named seam: imported by the shop's workers in tests only, so shipped code has no hooks.
 
 A plan file says of a row at which seams its process dies, one after the other: `{row: [[seam, victim], …]}`, the victim
-being "child" (the process that comes there) or "whole" (the worker with its pool); the row "any" is the first that
-comes there. A seam is a statement of the store
+being "child" (the process that comes there), "whole" (the worker with its pool) or "nobody", who only has been there;
+the row "any" is the first that comes there. A seam is a statement of the store
 "before" and "after" it ran and "committed", a message's "publish" and "ack" before and after, and the function's own
 first and last line. Each step happens once: a file marks it.
 """
@@ -51,7 +51,8 @@ def hit(seam: str, id: str) -> None:
             os.close(os.open(_directory / f"{row}.{number}", os.O_CREAT | os.O_EXCL))
             if victim == "whole":
                 os.killpg(os.getpgid(0), signal.SIGKILL)
-            os.kill(os.getpid(), signal.SIGKILL)
+            if victim == "child":
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def arm(directory: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from confect_celery.runtime import brevity
 from confect_celery.store.statements import Statements
 from tests.faults.crash import hit
 
 
 def arm(directory: Path) -> None:
     """Wrap them, where `crash` is armed. A file "gives up" in the directory has a child fail once after it held rows,
-    as if it could not reach the database any more."""
+    as if it could not reach the database any more. What is brief is so on a loaded machine too."""
+    brevity._BRIEF_SECONDS = 60.0  # type: ignore[misc]
     hold, begin, both, release = (
         Statements.hold, Statements.begin, Statements.succeed_and_begin, Statements.release
     )  # fmt: skip

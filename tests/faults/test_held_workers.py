@@ -136,9 +136,10 @@ def gives_up(rig: Rig) -> None:
 
 def whole(rig: Rig, seam: str) -> None:
     first = rig.worker(*ONE)
-    ids = schedule(rig, 96, [(seam, "whole")], at=20 if seam.startswith("function") else None)
+    steps = [("hold after", "nobody")] * seam.startswith("function") + [(seam, "whole")]
+    ids = schedule(rig, 96, steps)
     wait_for(lambda: not first.alive, within=30, what="its death")
-    reached(rig, ids, 1)
+    reached(rig, ids, len(steps))
     died = time.monotonic()
     held = [row for row in rig.rows().values() if row.state.kind == "pending" and row.deliveries == -1]
     assert held, "it held some"
