@@ -21,13 +21,13 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python -m tasks.demo
 
-# Under ten minutes on two cores: values, functions, docs, types and the store on three databases, side by side; then
-# real workers, the command line and the demo, alone with their clocks. Those of batches run with test-faults.
+# Under ten minutes on two cores: values, functions, docs, types, the store on three databases and the command line,
+# side by side; then real workers and the demo, alone with their clocks. Those of batches run with test-faults.
 BATCHES := tests/integration/test_batches.py tests/store/test_sharing.py tests/store/test_holding.py
 test: $(STAMP)
 	@failed=0; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/docs tests/typing tests/store $(BATCHES:%=--ignore=%) || failed=1; \
-	$(BIN)/python -m pytest tests/integration tests/cli tests/demo $(BATCHES:%=--ignore=%) || failed=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/docs tests/typing tests/store tests/cli $(BATCHES:%=--ignore=%) || failed=1; \
+	$(BIN)/python -m pytest tests/integration tests/demo $(BATCHES:%=--ignore=%) || failed=1; \
 	exit $$failed
 
 # Async and Django shops: their own tests on three databases.
