@@ -1,4 +1,4 @@
-"""Durations, points in time, and clocks: values, with no I/O but the system clock."""
+"""Durations, points in time, clocks, and waits that differ: values, with no I/O but the system's clock and dice."""
 
 from confect_celery.timing.backoff import jitter
 from confect_celery.timing.clock import Clock, SettableClock, SystemClock

@@ -13,5 +13,5 @@ _dice: Final = random.SystemRandom()
 
 
 def jitter(least: float, most: float) -> float:
-    """A factor between these."""
+    """A factor between these, another each time, to multiply a wait with."""
     return _dice.uniform(least, most)

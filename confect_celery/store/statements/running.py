@@ -65,14 +65,15 @@ class Running(Loading):
         self._quickly(connection, self._load_locked, {**nobody, "lock": 0})
         for locking in (self._lock, self._lock_relaxed):
             self._quickly(connection, locking, {**nobody, "lock": 0})
-        if self._dialect.changes_in_ctes:  # these would fail
+        if self._dialect.changes_in_ctes:  # compiled only: of no row they are an error
             self._prepared(self._succeed_checked).numbered(connection.dialect, {**nobody, **never})
             self._prepared(self._all_checked).numbered(connection.dialect, {"rows": [""], **nobody, **never, "many": 1})
         if self._dialect.shares:
             for locking in (self._lock_together, self._lock_together_relaxed):
                 self._quickly(connection, locking, {"rows": [""], "locks": [0], "at_attempt": -1})
-            for together in (self._succeed_together, self._succeed_all):
-                self._quickly(connection, together, {"rows": [""], "at_attempt": -1, "now": never["now"]})
+            none = {"rows": [""], "at_attempt": -1, "now": never["now"]}
+            self._quickly(connection, self._succeed_all, none)
+            connection.execute(self._succeed_together, none)
         for statement in (self._succeed_pending, self._start, self._succeed_running):
             self._quickly(connection, statement, {**nobody, **never})
         self.start_due(connection, "", -1, "", never["now"], never["then"])
