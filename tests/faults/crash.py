@@ -20,7 +20,7 @@ from typing import Any
 
 from celery.worker.request import Request
 
-from confect_celery.runtime import CeleryTransport
+from confect_celery.runtime import CeleryTransport, batch_run
 from confect_celery.runtime.batches import BatchTransport
 from confect_celery.store import OwnTransaction
 from confect_celery.store.database import Database
@@ -56,9 +56,11 @@ def hit(seam: str, id: str) -> None:
 
 
 def arm(directory: Path) -> None:
-    """Wrap the seams; `directory` holds the plan and the marks."""
+    """Wrap the seams; `directory` holds the plan and the marks. Each comes about on a slow machine too: no batch takes
+    so long that its rows go on alone."""
     global _directory
     _directory = directory
+    batch_run.LONGEST_SECONDS = 60.0  # type: ignore[misc]
     for name in STATEMENTS:
         setattr(Statements, name, _statement(SEAM_OF.get(name, name), getattr(Statements, name)))
     Database.transaction = _transaction(Database.transaction)  # type: ignore[method-assign]

@@ -34,6 +34,8 @@ CONFIG = {
     "broker_transport_options": {"visibility_timeout": 20},
 }
 ALONE = {"confect_batch": 1}
+CHILDREN = {"confect_redelivery": 20}
+"""No message is lost with them: none is to go out again, alone, because the machine is slow."""
 
 DISPATCHER = ("claim_due after", "claim_due committed", "publish before", "publish after")
 CLAIM = ("start before", "start after", "start committed", "function started")
@@ -250,8 +252,8 @@ def _at_once(break_it: Callable[[Rig, Any], None], shops: list[tuple[Rig, Any]])
 
 @pytest.mark.timeout(150)
 def test_a_child_dies_at_every_seam(new_rig: Callable[..., Rig]) -> None:
-    batches = new_rig()
-    _at_once(_children_die, [(new_rig(**ALONE), CHILD), (batches, BATCHED)])
+    batches = new_rig(**CHILDREN)
+    _at_once(_children_die, [(new_rig(**CHILDREN, **ALONE), CHILD), (batches, BATCHED)])
     assert batches.workers[0].output().count("Task confect_celery.batch") > 4
 
 
@@ -264,7 +266,7 @@ def test_the_whole_worker_dies_at_every_seam(new_rig: Callable[..., Rig]) -> Non
 
 @pytest.mark.timeout(200)
 def test_a_shared_transaction_dies_at_every_seam(new_rig: Callable[..., Rig]) -> None:
-    children, workers = new_rig(shares=True), new_rig(shares=True)
+    children, workers = new_rig(shares=True, **CHILDREN), new_rig(shares=True)
     shops = [(children, _among_companions("child")), (workers, _among_companions("whole"))]
     _at_once(_whole_workers_die, shops)
     assert sum(row.losses for row in children.rows().values()) == len(SHARED) - 1, (
@@ -275,7 +277,7 @@ def test_a_shared_transaction_dies_at_every_seam(new_rig: Callable[..., Rig]) ->
 
 @pytest.mark.timeout(90)
 def test_an_end_that_waits_for_the_next_claim_outlives_the_child(new_rig: Callable[..., Rig]) -> None:
-    rig = new_rig()
+    rig = new_rig(**CHILDREN)
     rig.worker("--pool", "prefork", "--concurrency", "2")
     planned = _schedule(
         rig, [("action", (("start before", "child"),) * (number % 4 == 2)) for number in range(32)], 2.0

@@ -26,7 +26,7 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
-from confect_celery.runtime import brevity, sharing
+from confect_celery.runtime import batch_run, brevity, sharing
 from tests.integration import observing
 
 metadata = sa.MetaData()
@@ -53,7 +53,7 @@ app.conf.update(
 )
 if "TEST_RAN" in os.environ:
     brevity._RUNS = 0  # type: ignore[misc]
-    brevity._BRIEF_SECONDS = sharing._LONGEST_SECONDS = 60.0  # type: ignore[misc]
+    brevity._BRIEF_SECONDS = sharing._LONGEST_SECONDS = batch_run.LONGEST_SECONDS = 60.0  # type: ignore[misc]
 confect = Confect(app, schema=metadata)
 observing.install(confect)
 g = confect.group("test")
