@@ -248,7 +248,8 @@ class Gate:
         part = sharing.enter(row)
         if part is None:
             return Again()
-        began, span = self._begin(row), tracing.Run(row.name, row.id, row.attempt, row.options)
+        now, began = self._clock.now(), time.monotonic()
+        span = tracing.Run(row.name, row.id, row.attempt, row.options)
         result, error = None, None
         try:
             result = self._invoker.call_mutation(ref, args, part, row.id)
@@ -263,6 +264,7 @@ class Gate:
         sharing.go_on()
         if not part.is_committed:
             return Again()
+        self._claimed(row, now)  # not before: what runs again is told by its own run
         if error is not None:
             return self._fail_pending(row, error, ref, seconds)
         part.committed()
@@ -310,8 +312,11 @@ class Gate:
         return Succeeded(result) if done else self._why_not(row.id, row.attempt + 1)
 
     def _begin(self, row: Pending) -> float:
-        self._store.events.claimed(row, row.due, self._clock.now(), row.options.get("queue"))
+        self._claimed(row, self._clock.now())
         return time.monotonic()
+
+    def _claimed(self, row: Pending, now: DateTime) -> None:
+        self._store.events.claimed(row, row.due, now, row.options.get("queue"))
 
     def _told(self, row: Pending, outcome: Outcome, seconds: float | None) -> Outcome:
         if isinstance(outcome, Succeeded):

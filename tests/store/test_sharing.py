@@ -706,7 +706,7 @@ def test_a_failure_that_only_what_was_undone_has_caused_is_none(shop: Shop, monk
 
 
 @POSTGRESQL
-def test_a_commit_that_fails_fails_the_culprit_alone(shop: Shop) -> None:
+def test_a_commit_that_fails_fails_the_culprit_alone(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     with shop.confect.store.database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE marks ADD CONSTRAINT once UNIQUE (label) DEFERRABLE INITIALLY DEFERRED")
         connection.exec_driver_sql("INSERT INTO marks (label) VALUES ('taken')")
@@ -718,10 +718,13 @@ def test_a_commit_that_fails_fails_the_culprit_alone(shop: Shop) -> None:
         given.db.table("marks").insert({"id": 77, "label": "taken"})
 
     shop.does |= {"b": culprit, "c": collides}
-    shop.run("a", "b", "c", "d")
+    with caplog.at_level("DEBUG", "confect_celery.events"):
+        shop.run("a", "b", "c", "d")
     assert shop.states() == {"a": "success", "b": "failed", "c": "success", "d": "success"}
     assert shop.marks() == ["a", "c", "d", "of c", "taken"]
     assert shop.ran == ["a", "b", "c", "d"] * 2
+    claimed = [vars(said)["confect_id"] for said in caplog.records if vars(said).get("confect_event") == "claimed"]
+    assert claimed == list(shop.ids.values()), "what was undone counts as one run"
     assert [said[:2] for said in shop.heard if said[0] == "failure"] == [("failure", "b")]
     assert {said for said in shop.heard if said[0] == "success"} == {("success", x, "success", True) for x in "acd"}
 
