@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from confect_celery.runtime.messages import task_name
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.settings import Settings
 from confect_celery.store import OwnTransaction, Pending, Store, Unreadable
@@ -38,21 +39,28 @@ class Claims:
     def start_due(self, id: str, attempt: int, name: str) -> Pending | None:
         """pending → inProgress of a row that nobody has read yet: what it was. None where it started nothing, be it
         that its name or time is not right; or where it has to be read first here. Raises Unreadable: then it is pending
-        again, for a dispatcher to tell what is wrong with it."""
+        again, for a dispatcher to tell what is wrong with it. It is so too where another task runs in its name."""
 
         def claim(transaction: OwnTransaction) -> Pending | None:
             now = self._clock.now()
             return self._store.rows.start_due(transaction.connection, id, attempt, name, now, self._lease())
 
+        try:
+            row: Pending | None = self._store.database.retrying(claim, single=True, tries=TRIES)
+        except Unreadable:
+            self._give_back(id, attempt)
+            raise
+        if row is not None and task_name(row.name, row.options) != name:
+            self._give_back(id, attempt)
+            return None
+        return row
+
+    def _give_back(self, id: str, attempt: int) -> None:
         def give_back(transaction: OwnTransaction) -> int | None:
             now = self._clock.now()
             return self._store.rows.requeue(transaction.connection, id, attempt + 1, now, lost=False)
 
-        try:
-            return self._store.database.retrying(claim, single=True, tries=TRIES)
-        except Unreadable:
-            self._store.database.retrying(give_back, single=True, tries=TRIES)
-            raise
+        self._store.database.retrying(give_back, single=True, tries=TRIES)
 
     def succeed(self, row: Pending, told: Callable[[], None]) -> bool:
         """inProgress → success of a row that `start` claimed, and `told()`. False when it was canceled meanwhile."""

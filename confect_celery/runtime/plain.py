@@ -22,7 +22,7 @@ from confect_celery.runtime.punctual import wait_until
 from confect_celery.runtime.relay import claims_of
 from confect_celery.runtime.task import ConfectTask, attempt_of, tell_revoked, telling
 from confect_celery.store import OwnTransaction, Pending, StateKind
-from confect_celery.timing import Duration
+from confect_celery.timing import DateTime, Duration
 from confect_celery.tracing import Run
 
 __all__ = ["CANCELED", "PlainTasks", "claim_of"]
@@ -98,8 +98,12 @@ class PlainTasks:
         if attempt < 0 or claim_of(task.request) is not None:
             return  # a message that no row stands behind; or a wrapped class that inherits from a wrapped class
         rows, database = self._parts.store.rows, self._parts.store.database
-        row = loaded_row(task.request)
+        row, now = loaded_row(task.request), self._parts.clock.now()
         if row is None:
+            started = self._claims(task).start_due(id, attempt, task.name)
+            if started is not None:
+                self._began(started, task, now)
+                return
             row = database.reading(lambda connection: rows.load(connection, id, attempt), tries=_TRIES)
         refused = self._refused(row, task.name)
         if row is None or refused or not self._start(row, task):
@@ -119,13 +123,17 @@ class PlainTasks:
         return None if due else "early"
 
     def _start(self, row: Pending, task: Task[Any, Any]) -> bool:
-        store, now = self._parts.store, self._parts.clock.now()
+        now = self._parts.clock.now()
         if not self._claims(task).start(row):
             return False
+        self._began(row, task, now)
+        return True
+
+    def _began(self, row: Pending, task: Task[Any, Any], now: DateTime) -> None:
         span = Run(task.name, row.id, row.attempt, row.options)
         setattr(task.request, _CLAIM, Claim(row, time.monotonic(), span))
-        store.events.claimed(row, row.due, now, row.options.get("queue"), first=not row.options.get("retries"))
-        return True
+        first = not row.options.get("retries")
+        self._parts.store.events.claimed(row, row.due, now, row.options.get("queue"), first=first)
 
     def _ended(self, task_id: str, task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
         claim = claim_of(task.request)

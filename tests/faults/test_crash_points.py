@@ -46,7 +46,7 @@ IN_THE_CHILD = {
         "succeed_pending committed",
     ),
     "action": (*CLAIM, *END),
-    "plain": ("load after", *CLAIM, *END),
+    "plain": (*CLAIM, *END),
     "retrying": (*CLAIM, "retry before", "retry after", "retry committed", *END),
     "late": (*CLAIM, *END),
 }  # fmt: skip
@@ -63,7 +63,7 @@ BATCHED: Cases = [
     *(  # what is late goes alone; and of a row that was read with the others, a mutation's is only locked
         (kind, tuple((seam.replace("load_locked", "lock"), victim) for seam, victim in steps))
         for kind, steps in CHILD
-        if kind != "late" and steps[0][0] != "load after"
+        if kind != "late"
     ),
     ("plain", (("load_many after", "child"),)),
 ]

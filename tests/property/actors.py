@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from confect_celery import DatabaseWriter, Duration, MutationRunner, ScheduledFunctionId, Scheduler
 from confect_celery.functions import failure
 from confect_celery.runtime import Dropped, Failed, Postponed, Succeeded
+from confect_celery.runtime.claims import Claims
 from confect_celery.runtime.gate import Again
 from confect_celery.runtime.relay import Relay
 from confect_celery.runtime.task import attempt_of
@@ -539,7 +540,10 @@ class Play(World):
         # As runtime/plain.py does it around Celery's own steps; a retry goes through the real capture.
         database, rows, id = self.store.database, self.store.rows, message.id
         lease = self.clock.now() + self.settings.redelivery
-        if not database.retrying(lambda t: rows.start(t.connection, id, frame.attempt, lease), single=True):
+        alone = Claims(self.store, self.clock, self.settings)
+        if alone.start_due(id, frame.attempt, message.name) is None and not database.retrying(
+            lambda t: rows.start(t.connection, id, frame.attempt, lease), single=True
+        ):
             return
         if self.dies_at_the_claim:
             raise ChildDied

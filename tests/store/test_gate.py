@@ -28,6 +28,8 @@ from confect_celery import (
     StateKind,
 )
 from confect_celery.runtime import Dropped, Reconciler, Succeeded
+from confect_celery.runtime.claims import Claims
+from confect_celery.runtime.messages import RUNS_AS
 from confect_celery.store import Delivery, Unreadable
 from confect_celery.testing import Harness, TooManyIterations
 from tests.store.test_database import transient
@@ -454,3 +456,19 @@ def test_an_action_whose_row_nobody_can_read_any_more_has_not_started(shop: Harn
     with shop.confect.store.database.snapshot() as connection:
         looked = connection.exec_driver_sql("SELECT state, attempt, deliveries, losses FROM _scheduled_functions").all()
     assert [tuple(row) for row in looked] == [("pending", 2, 0, 0)] and ran == []
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_a_message_with_the_name_of_a_task_that_another_has_replaced_starts_nothing(shop: Harness) -> None:
+    @shop.confect.app.task(name="plain", shared=False)
+    def plain() -> None: ...
+
+    id = shop.confect.scheduler.run_after(SECOND, plain.s())
+    shop.advance(SECOND)
+    table = shop.confect.store.rows.table
+    with shop.confect.store.database.transaction() as t:
+        t.connection.execute(sa.update(table).values(options={RUNS_AS: "another"}))
+
+    assert Claims(shop.confect.store, shop.clock, shop.confect.settings).start_due(id, 0, "plain") is None
+    row = shop.confect.scheduler.get(id)
+    assert row is not None and (row.state.kind, row.attempt, row.losses) == (StateKind.PENDING, 2, 0)
