@@ -34,7 +34,10 @@ _LOOK_AGAIN_SECONDS: Final = 0.1
 """How soon the dispatcher looks again while workers are behind."""
 
 _LISTEN_SECONDS: Final = 0.3
-"""The same while so many go out that workers may fall behind."""
+"""The same while so many go out that workers may fall behind, or so many were found that fewer had better be next."""
+
+_MANY: Final = 60
+"""So many rows of one look take some milliseconds, in which this process does little else."""
 
 _FRESH: Final = Duration.seconds(1)
 """What became due so short a time ago goes out although a backlog waits."""
@@ -147,7 +150,7 @@ class Outbox(Loop):
                     at, _, delivery = heapq.heappop(self._heap)
                     self._upcoming.remove(at)
                     due.append(delivery)
-            spread = self.pace.spread()
+                spread = self.pace.spread(len(due), self._upcoming.after(now))
             self.pace.went([delivery.id for delivery in due])
             self._publish_due(due, spread)
         return 0.0
@@ -276,7 +279,7 @@ class Dispatcher(Loop):
         if len(claimed) == settings.batch_size:
             self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
-        pause = min(self._pause, _LISTEN_SECONDS) if sample else self._pause
+        pause = min(self._pause, _LISTEN_SECONDS) if sample or len(claimed) >= _MANY else self._pause
         return pause * jitter(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
 
     def claim(self, *, fresh: bool = False) -> list[Delivery]:

@@ -148,6 +148,8 @@ class Gate:
         The row is trusted, the message is not: one that bears the `name` of another function starts nothing, since its
         queue and its time limit are another's too.
         """
+        if loaded is None:
+            self._clock.now()  # if it has to ask the database, then not while a transaction has the connection
         outcome = Dropped("missing") if attempt < 0 else self._run(id, attempt, name, loaded, claims or self._claims)
         if isinstance(outcome, Dropped):
             self._store.events.dropped(id, name or "", attempt, outcome.reason)

@@ -44,6 +44,9 @@ _SPREAD: Final = 4
 _BETWEEN: Final = (0.3, 1.5)
 """How many seconds ago a row went out that should have started by now."""
 
+_MOMENT_SECONDS: Final = 2 * _BUSY_SECONDS
+"""What is due in a stream was due within so long."""
+
 _EVERY_SECONDS: Final = 0.03
 _FEWEST: Final = 10
 
@@ -113,9 +116,11 @@ class Pace:
             return max(_MANY_SECONDS, self._longer)
         return self._longer if many >= (_SOME if self._behind else _STREAM) else 0.0
 
-    def spread(self) -> int:
-        """Over how many messages at least what is due now should go: one where the next come in a moment anyway."""
-        return 1 if self._gathered(self._count) else _SPREAD
+    def spread(self, due: int, upcoming: int) -> int:
+        """Over how many messages at least these that are due should go: one where the next come in a moment anyway, as
+        they did until now, or as those that are `upcoming` tell, unless more are due than come in such a moment."""
+        streams = self._gathered(upcoming) and due * _OVER_SECONDS <= upcoming * _MOMENT_SECONDS
+        return 1 if streams or self._gathered(self._count) else _SPREAD
 
     def sample(self) -> list[str]:
         """Some rows that went out a moment ago; none where only few did."""

@@ -1,4 +1,5 @@
-"""What a new child would otherwise do while its first row waits: import a driver, connect, compile statements."""
+"""What a new child would otherwise do while its first row waits: import a driver, connect, compile statements, ask the
+database for its time."""
 
 from __future__ import annotations
 
@@ -36,5 +37,6 @@ def _get_ready(parts: Parts) -> None:
     try:
         with database.thread():
             database.reading(rows.warm_up, tries=1)
+            parts.clock.now()
     except Exception as error:  # the first row will tell, and knows how to wait
         logger.debug("Not ready yet: %s", error)

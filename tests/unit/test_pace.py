@@ -26,9 +26,9 @@ def test_few_go_out_at_once_and_many_are_gathered_for_a_moment() -> None:
     pace = Pace(monotonic=time)
     assert pace.wait(0) == 0.0
     go(pace, time, 200, 1.0)
-    assert pace.wait(0) == 0.0 and pace.spread() == 4, "a burst is for more than one child"
+    assert pace.wait(0) == 0.0 and pace.spread(9, 0) == 4, "a burst is for more than one child"
     go(pace, time, 400, 1.0)
-    assert 0.003 < pace.wait(0) < 0.0041 and pace.spread() == 1
+    assert 0.003 < pace.wait(0) < 0.0041 and pace.spread(9, 0) == 1
     go(pace, time, 1000, 0.5)
     assert 0.009 < pace.wait(0) < 0.0101, "from the last that went out"
     time.now += 0.006
@@ -85,7 +85,9 @@ def test_what_is_about_to_come_counts_as_what_has_gone() -> None:
     pace.went(["r"])
     assert 0.003 < pace.wait(60) < 0.0041 and pace.wait(59) == 0.0
     assert 0.009 < pace.wait(150) < 0.0101
-    assert pace.spread() == 4, "what comes later does not make a burst a stream"
+    assert pace.spread(20, 125) == 1, "what has gathered in a stream"
+    assert pace.spread(21, 125) == 4, "what comes later does not make a burst a stream"
+    assert pace.spread(2, 59) == 4, "nor do few"
 
 
 def test_more_are_gathered_while_messages_wait_for_a_child() -> None:

@@ -49,6 +49,16 @@ class Holding(Running):
             self._succeed_and_begin = self._succeed_and_begin.add_columns(dialect.relaxed)
             self._begin_relaxed = self._begin_relaxed.add_columns(dialect.relaxed)
 
+    def warm_up(self, connection: sa.Connection) -> None:
+        """As `Running` does it, and what a batch executes."""
+        super().warm_up(connection)
+        never = DateTime.from_epoch_millis(0)
+        self.succeed_and_start(connection, "", -1, never, "", -1, never)
+        if self._dialect.holds:
+            self._quickly(connection, self._hold, {"rows": [""], "at_attempt": -1, "then": never})
+            self.begin(connection, "", -1, never)
+            self.succeed_and_begin(connection, "", -1, never, "", -1, never)
+
     def hold(self, connection: sa.Connection, rows: Sequence[Pending], until: DateTime) -> set[str]:
         """pending → pending, for these alone who asks: rows of one attempt, which grows. Others may have them again
         `until`. Gives back the ids of those that were pending still."""
