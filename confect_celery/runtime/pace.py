@@ -19,13 +19,14 @@ they come one by one: one to two milliseconds each on Redis."""
 _SOME: Final = 25
 """So many are worth gathering for workers that are behind."""
 
-_STREAM_SECONDS: Final = 0.004
+_STREAM_SECONDS: Final = 0.006
 _MANY_SECONDS: Final = 0.01
 """For so long rows are gathered: the most that any of them becomes later by it."""
 
 _BUSY_SECONDS: Final = 0.02
 _QUEUE: Final = 2
-"""The same, while so many messages wait in this process for a child that is free. One waits now and then anyway."""
+"""Twice as long, up to `_BUSY_SECONDS`, while so many messages wait in this process for a child that is free. One waits
+now and then anyway."""
 
 _LOOK_SECONDS: Final = 0.002
 """How often it is seen whether they still do."""
@@ -106,10 +107,10 @@ class Pace:
         gathered = self._gathered(max(self._count, upcoming))
         if not gathered or not self._went:
             return 0.0
-        since = now - self._went[-1][0]
-        if since < gathered or since >= _BUSY_SECONDS or self._waiting() < _QUEUE:
+        since, busy = now - self._went[-1][0], min(2 * gathered, _BUSY_SECONDS)
+        if since < gathered or since >= busy or self._waiting() < _QUEUE:
             return max(gathered - since, 0.0)
-        return min(_LOOK_SECONDS, _BUSY_SECONDS - since)
+        return min(_LOOK_SECONDS, busy - since)
 
     def _gathered(self, many: int) -> float:
         if many >= _MANY:
