@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from confect_celery import DateTime, Duration, StateKind
 from confect_celery.runtime import batch_run
+from confect_celery.runtime.warm_up import _get_ready
 from confect_celery.store import HELD_FOR, Delivery, Statements, Store
 from tests.support.holding import LATER, Refused, Shop
 
@@ -363,3 +365,22 @@ def test_a_begin_whose_connection_breaks_before_it_is_tried_again(shop: Shop, st
         shop.deliver(ids)
     assert cut and shop.states(ids) == ["success"] * 5
     once_each(shop, 5)
+
+
+def test_a_child_that_is_ready_compiles_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, few = shop.schedule(*["action", "task"] * 3), shop.schedule("action", "task")
+    _get_ready(shop.confect._parts)
+    compiled: list[str] = []
+    compiles = SQLCompiler.__init__
+
+    def noted(self: SQLCompiler, dialect: Any, statement: Any, *args: Any, **kwargs: Any) -> None:
+        compiles(self, dialect, statement, *args, **kwargs)
+        compiled.append(self.string)
+
+    entries = [[(row.id, row.attempt) for row in shop.rows(ids)] for ids in (held, few)]
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLCompiler, "__init__", noted)
+        for each in entries:
+            shop.receive(each)
+    assert {row.attempt for row in shop.rows(held)} == {2} and {row.attempt for row in shop.rows(few)} == {1}
+    assert compiled == []

@@ -23,4 +23,6 @@ def test_a_forked_child_connects_and_compiles_by_itself(confect: Confect, monkey
         wait_for(lambda: ready, within=10, what="the child to be ready")
     finally:
         no_more()
+    if confect.store.database.dialect.time is not None:
+        wait_for(lambda: confect.clock._answer is not None, within=10, what="its time")  # type: ignore[attr-defined]
     assert len(signals.worker_process_init.send(sender=None)) == len(told) - 1, "the worker has ended"
