@@ -3,7 +3,6 @@ each starts at most once, and its row tells the truth."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from confect_celery.runtime import batch_run
 from confect_celery.runtime.warm_up import _get_ready
 from confect_celery.store import HELD_FOR, Delivery, Statements, Store
 from tests.support.holding import LATER, Refused, Shop
+from tests.support.ticks import Ticks
 
 pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
@@ -183,9 +183,10 @@ def test_the_retry_of_a_batch_goes_out_as_it_would_have_alone(shop: Shop, count:
 
 @KINDS
 def test_what_a_late_batch_holds_is_given_back(shop: Shop, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(batch_run, "LONGEST_SECONDS", 0.3)
+    ticks = Ticks()
+    monkeypatch.setattr(batch_run, "time", ticks)
     ids = shop.schedule(*[kind] * 18)
-    shop.doings[1] = lambda: time.sleep(0.4)
+    shop.doings[1] = lambda: ticks.sleep(61)
     assert shop.deliver(ids) == 2
     rows = shop.rows(ids)
     assert [row.state.kind.value for row in rows] == ["success"] * 2 + ["pending"] * 16

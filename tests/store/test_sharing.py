@@ -32,12 +32,13 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
-from confect_celery.runtime import CeleryTransport, batch_run, brevity, sharing
+from confect_celery.runtime import CeleryTransport, batch_run, brevity, gate, sharing
 from confect_celery.runtime.batch_run import BatchRun
 from confect_celery.runtime.batches import BATCH_HEADER
 from confect_celery.runtime.brevity import Brevity
 from confect_celery.store import Delivery, Store
 from confect_celery.store.dialects import libpq, postgresql
+from tests.support.ticks import Ticks
 
 BOTH = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 POSTGRESQL = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
@@ -145,7 +146,7 @@ def shop(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         (sharing, "_LONGEST_SECONDS", 60.0),
         (batch_run, "LONGEST_SECONDS", 60.0),
         (brevity, "_BRIEF_SECONDS", 60.0),
-        (postgresql, "_IDLE_MS", 1_000),
+        (postgresql, "_IDLE_MS", 3_000),
         (postgresql, "_TRANSACTION_MS", 60_000),
     ):
         monkeypatch.setattr(module, name, value)
@@ -235,8 +236,9 @@ def test_at_most_sixteen_share(shop: Shop) -> None:
 
 @BOTH
 def test_after_a_while_nobody_joins(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_LONGEST_SECONDS", 0.4)
-    shop.does["m2"] = lambda _: time.sleep(0.5)
+    ticks = Ticks()
+    monkeypatch.setattr(sharing, "time", ticks)
+    shop.does["m2"] = lambda _: ticks.sleep(61)
     assert shop.run(*(f"m{n}" for n in range(5))) == 2
     assert set(shop.states().values()) == {"success"}
 
@@ -266,8 +268,9 @@ def test_actions_between_them_are_claimed_as_ever(shop: Shop) -> None:
 
 @BOTH
 def test_whoever_was_not_brief_has_its_own_transaction(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brevity, "_BRIEF_SECONDS", 0.2)
-    shop.does["slow"] = lambda _: time.sleep(0.3)
+    ticks = Ticks()
+    monkeypatch.setattr(gate, "time", ticks)
+    shop.does["slow"] = lambda _: ticks.sleep(61)
     assert shop.run("a", "slow", "b", "c") == 3, "it, and those that follow it until the function is known as brief"
     assert shop.run("d", "e") == 1 + 1
     assert shop.run("f", "g") == 1
