@@ -472,3 +472,16 @@ def test_a_message_with_the_name_of_a_task_that_another_has_replaced_starts_noth
     assert Claims(shop.confect.store, shop.clock, shop.confect.settings).start_due(id, 0, "plain") is None
     row = shop.confect.scheduler.get(id)
     assert row is not None and (row.state.kind, row.attempt, row.losses) == (StateKind.PENDING, 2, 0)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_dispatcher_that_found_many_looks_again_sooner(shop: Harness, confect: Confect) -> None:
+    @confect.group("t").internal_action
+    def act() -> None: ...
+
+    pauses = []
+    for count in (59, 60):
+        confect.scheduler.run_many([(SECOND, act, {})] * count)
+        shop.advance(SECOND)
+        pauses.append(shop._dispatcher.tick())
+    assert pauses[0] > 0.3 >= pauses[1]

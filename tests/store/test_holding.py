@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from celery.app.trace import trace_task
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from confect_celery import DateTime, Duration, StateKind
 from confect_celery.runtime import batch_run
+from confect_celery.runtime.messages import ATTEMPT_HEADER
 from confect_celery.runtime.warm_up import _get_ready
 from confect_celery.store import HELD_FOR, Delivery, Statements, Store
 from tests.support.holding import LATER, Refused, Shop
@@ -385,3 +387,25 @@ def test_a_child_that_is_ready_compiles_nothing(shop: Shop, monkeypatch: pytest.
             shop.receive(each)
     assert {row.attempt for row in shop.rows(held)} == {2} and {row.attempt for row in shop.rows(few)} == {1}
     assert compiled == []
+
+
+def test_a_task_that_comes_alone_is_read_and_claimed_by_one_statement(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (id,) = shop.schedule("task")
+    task, asked = shop.functions["task"], []
+
+    def noting(name: str) -> None:
+        does = getattr(Statements, name)
+
+        def noted(self: Statements, *args: Any) -> Any:
+            asked.append(name)
+            return does(self, *args)
+
+        monkeypatch.setattr(Statements, name, noted)
+
+    for name in ("load", "start", "start_due", "succeed_running"):
+        noting(name)
+    trace_task(task, id, (), {"n": 0}, {ATTEMPT_HEADER: 0, "id": id}, app=shop.confect.app)
+    assert asked == ["start_due", "succeed_running"]
+    assert shop.ran == [0] and shop.states([id]) == ["success"]

@@ -24,11 +24,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: list[int] = []
+        self.spreads: list[int] = []
 
     def publish(self, deliveries: Delivery | list[Delivery]) -> None:
         self.messages.append(1 if isinstance(deliveries, Delivery) else len(deliveries))
 
     def bundle(self, deliveries: Iterable[Delivery], spread: int) -> list[list[Delivery]]:
+        self.spreads.append(spread)
         return [list(deliveries)]
 
     def publish_each(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -40,7 +42,11 @@ class Waiting:
 
 
 def sent_of(count: int, tmp_path: Path) -> list[int]:
-    """What went out of so many rows, one due each 2 ms."""
+    """The messages of so many rows, one due each 2 ms."""
+    return what_went(count, tmp_path).messages
+
+
+def what_went(count: int, tmp_path: Path) -> Sent:
     clock, sent = SettableClock(START), Sent()
     pace = Pace(monotonic=lambda: clock.now().epoch_micros / 1_000_000)
     outbox = Outbox(Store(f"sqlite:///{tmp_path / 'outbox.db'}"), sent, clock, sent, pace)
@@ -49,12 +55,18 @@ def sent_of(count: int, tmp_path: Path) -> list[int]:
     for _ in range(20):
         outbox.tick()
         clock.advance(Duration.millis(1))
-    return sent.messages
+    return sent
 
 
 def test_a_stream_shares_messages_from_its_first_moment_on(tmp_path: Path) -> None:
     messages = sent_of(200, tmp_path)
     assert messages[0] == 1 and len(messages) <= 6 and sum(messages) >= 8, messages
+
+
+def test_what_has_gathered_in_a_stream_goes_in_one_message_from_its_first_moment_on(tmp_path: Path) -> None:
+    assert set(what_went(200, tmp_path).spreads) == {1}
+    (tmp_path / "few").mkdir()
+    assert set(what_went(10, tmp_path / "few").spreads) == {4}
 
 
 def test_few_go_out_one_by_one(tmp_path: Path) -> None:
