@@ -6,9 +6,10 @@ from confect_celery.runtime.brevity import Brevity
 from confect_celery.runtime.capture import Capture, check_modes
 from confect_celery.runtime.control import confect_status
 from confect_celery.runtime.cron_loop import CronLoop
-from confect_celery.runtime.dispatcher import Dispatcher, Outbox, Transport
+from confect_celery.runtime.dispatcher import Dispatcher
 from confect_celery.runtime.gate import Dropped, Failed, Gate, Invoker, Outcome, Postponed, Succeeded
 from confect_celery.runtime.messages import call_of
+from confect_celery.runtime.outbox import Outbox, Transport
 from confect_celery.runtime.reconciler import Reconciler
 from confect_celery.runtime.task import make_task
 from confect_celery.runtime.transport import CeleryTransport

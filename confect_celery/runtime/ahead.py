@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from confect_celery.runtime.dispatcher import Outbox, pause
+from confect_celery.runtime.dispatcher import pause
+from confect_celery.runtime.outbox import Outbox
 from confect_celery.runtime.transport import CeleryTransport
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery

@@ -15,9 +15,10 @@ from celery.utils.saferepr import saferepr
 from confect_celery.runtime.announce import Announcer
 from confect_celery.runtime.batches import LONGEST_SECONDS, Entry, entries_of
 from confect_celery.runtime.board import At, Board
-from confect_celery.runtime.dispatcher import Outbox
 from confect_celery.runtime.messages import LOADED, task_name
+from confect_celery.runtime.outbox import Outbox
 from confect_celery.runtime.parts import Parts
+from confect_celery.runtime.punctual import A_MOMENT, wait_until
 from confect_celery.runtime.relay import CLAIMS, Relay
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.runtime.task import ConfectTask, RunAgain
@@ -59,7 +60,9 @@ class BatchRun:
         ids = [entry.id for entry in self._entries]
         database, rows = parts.store.database, parts.store.rows
         self._found = database.reading(lambda connection: rows.load_many(connection, ids), tries=_TRIES)
-        self._found_at = parts.clock.now()
+        self._passed = parts.clock.now()
+        """What was due by then needs no look at the clock."""
+        self._soon = self._passed + A_MOMENT
         self._held: dict[str, Pending] = {}
         """Rows of `_found` as they became when they were held."""
         self._own_headers: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -117,15 +120,9 @@ class BatchRun:
         if not self._parts.store.database.dialect.holds:
             return
         rows: list[Pending] = []
-        now = self._parts.clock.now()
         for entry in self._entries[at : at + _HELD]:
             row = self._found.get(entry.id)
-            if (
-                row is None
-                or self._mismatch(entry, row)
-                or not self._may_hold(row, now)
-                or row.attempt != entry.attempt
-            ):
+            if row is None or self._mismatch(entry, row) or not self._may_hold(row) or row.attempt != entry.attempt:
                 break
             if rows and row.attempt != rows[0].attempt:
                 break
@@ -133,8 +130,8 @@ class BatchRun:
         if len(rows) >= _FEWEST_HELD:
             self._held |= {row.id: row for row in self._relay.hold(rows)}
 
-    def _may_hold(self, row: Pending, now: DateTime) -> bool:
-        if row.kind == "mutation" or row.scheduled_time > now:
+    def _may_hold(self, row: Pending) -> bool:
+        if row.kind == "mutation" or row.scheduled_time > self._soon:
             return False
         name = task_name(row.name, row.options)
         return name in self._parts.app.tasks and self._parts.brevity.is_brief(name)
@@ -155,15 +152,29 @@ class BatchRun:
 
     def _next_claims(self) -> bool:
         row = next(self._next_rows(), None)
-        return row is not None and row.kind != "mutation" and row.scheduled_time <= self._parts.clock.now()
+        return row is not None and row.kind != "mutation" and row.scheduled_time <= self._soon
 
     def _following(self) -> Iterator[Pending]:
+        return self._sharing_by(self._passed)
+
+    def _sharing_by(self, until: DateTime) -> Iterator[Pending]:
+        """The rows that come next, as long as they are mutations that may share a transaction and due by then."""
         for row in self._next_rows():
-            mutates = row.kind == "mutation" and row.scheduled_time <= self._found_at
+            mutates = row.kind == "mutation" and row.scheduled_time <= until
             task = self._parts.app.tasks.get(row.name) if mutates else None
             if not isinstance(task, ConfectTask) or not task.gate().may_share(row):
                 return
             yield row
+
+    def _await(self, row: Pending) -> None:
+        """Wait for the row's time, if it comes in a moment, and for that of mutations that may follow it in its
+        transaction."""
+        if row.scheduled_time <= self._passed or self._sharing.is_open:
+            return
+        alike = self._sharing_by(self._soon) if row.kind == "mutation" else ()
+        last = max(each.scheduled_time for each in (row, *alike))
+        if wait_until(last, self._parts.clock, A_MOMENT):
+            self._passed = last
 
     @staticmethod
     def _mismatch(entry: Entry, row: Pending | None) -> str | None:
@@ -181,6 +192,7 @@ class BatchRun:
         if row is None or mismatch is not None:
             parts.store.events.dropped(entry.id, entry.name, entry.attempt, mismatch or "superseded")
             return
+        self._await(row)  # not within the task: the time is none of its own
         row = self._held.get(entry.id, row)
         task = parts.app.tasks.get(entry.name)
         if task is None:  # a worker with other code may know it; and if none does, Celery tells

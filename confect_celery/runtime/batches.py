@@ -82,6 +82,10 @@ class BatchTransport:
         self._transport = transport
         self._ways: dict[Hashable, _Way | None] = {}
 
+    def shares(self, delivery: Delivery) -> bool:
+        """Whether it may share a message."""
+        return self._settings.batch > 1 and self._way(delivery) is not None
+
     def bundle(self, deliveries: Iterable[Delivery], spread: int) -> list[list[Delivery]]:
         """The same deliveries as they should go out, those that go the same way in `spread` messages at least; those
         that are alone in their list in a message of their own."""

@@ -23,6 +23,9 @@ _STREAM_SECONDS: Final = 0.006
 _MANY_SECONDS: Final = 0.01
 """For so long rows are gathered: the most that any of them becomes later by it."""
 
+_AHEAD_MICROS: Final = 12_000
+"""So long before its time goes out what is gathered: for so long as it is, and for its way to a child, which waits."""
+
 _BUSY_SECONDS: Final = 0.02
 _QUEUE: Final = 2
 """Twice as long, up to `_BUSY_SECONDS`, while so many messages wait in this process for a child that is free. One waits
@@ -111,6 +114,10 @@ class Pace:
         if since < gathered or since >= busy or self._waiting() < _QUEUE:
             return max(gathered - since, 0.0)
         return min(_LOOK_SECONDS, busy - since)
+
+    def ahead(self, upcoming: int) -> int:
+        """How many microseconds before their time rows may go out, for a child to wait: 0 while few do."""
+        return _AHEAD_MICROS if self._gathered(max(self._count, upcoming)) else 0
 
     def _gathered(self, many: int) -> float:
         if many >= _MANY:

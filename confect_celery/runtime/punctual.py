@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from confect_celery.timing import Clock, DateTime, Duration
 
-__all__ = ["wait_until"]
+__all__ = ["A_MOMENT", "wait_until"]
+
+A_MOMENT: Final = Duration.millis(50)
+"""An outbox sends what is gathered a moment before its time, for a child to wait: less than this."""
 
 
 def wait_until(due: DateTime, clock: Clock, longest: Duration) -> bool:

@@ -14,8 +14,9 @@ from confect_celery.runtime.batches import BATCH_TASK, BatchTransport
 from confect_celery.runtime.board import Board
 from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.cron_loop import CronLoop, Crons
-from confect_celery.runtime.dispatcher import Dispatcher, Outbox
+from confect_celery.runtime.dispatcher import Dispatcher
 from confect_celery.runtime.loop import Loop
+from confect_celery.runtime.outbox import Outbox
 from confect_celery.runtime.pace import Pace
 from confect_celery.runtime.parts import Parts
 from confect_celery.runtime.plain import PlainTasks

@@ -417,12 +417,12 @@ DECISIONS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "outbox: what was not published is forgotten",
-        (answers("runtime.dispatcher:Outbox.closing", None),),
+        (answers("runtime.outbox:Outbox.closing", None),),
         equivalent=LATER,
     ),
     Mutant(
         "outbox: a refused message is not given back",
-        (answers("runtime.dispatcher:Outbox.give_back", None),),
+        (answers("runtime.outbox:Outbox.give_back", None),),
         equivalent=LATER,
     ),
     # -- the reconciler

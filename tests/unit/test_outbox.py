@@ -10,7 +10,7 @@ from celery import Celery
 from celery.worker import state
 
 from confect_celery import Confect, DateTime, Duration
-from confect_celery.runtime.dispatcher import Outbox
+from confect_celery.runtime.outbox import Outbox
 from confect_celery.runtime.pace import Pace
 from confect_celery.runtime.worker_step import Actors
 from confect_celery.store import Delivery, ScheduledFunctionId, Store
