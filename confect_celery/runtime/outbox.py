@@ -117,7 +117,7 @@ class Outbox(Loop):
                     return 3600.0
                 wait = (min(times) - now) / 1_000_000
                 if self._bundler is not None:
-                    wait = max(wait, self.pace.wait(upcoming))
+                    wait = max(wait, self.pace.wait(upcoming, shared=bool(self._early)))
                 if wait > 0:
                     return wait
                 due = self._take(self._exact, now) + self._take(self._early, now + ahead)

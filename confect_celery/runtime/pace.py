@@ -11,20 +11,23 @@ __all__ = ["Pace", "Upcoming"]
 
 _OVER_SECONDS: Final = 0.25
 _SLICE_MICROS: Final = 50_000
-_STREAM: Final = 60
-_MANY: Final = 150
-"""So many within that time keep one worker's main process busy for a good part of it, or for more than all of it, where
-they come one by one: one to two milliseconds each on Redis."""
+_STREAM: Final = 20
+"""So many within that time may share messages; of fewer each has one to itself."""
 
-_SOME: Final = 25
-"""So many are worth gathering for workers that are behind."""
+_QUICK: Final = 60
+_MANY: Final = 150
+"""So many keep one worker's main process busy for a good part of it, or for more than all of it, where they come one by
+one: one to two milliseconds each on Redis."""
 
 _STREAM_SECONDS: Final = 0.006
 _MANY_SECONDS: Final = 0.01
-"""For so long rows are gathered: the most that any of them becomes later by it."""
+"""For so long rows are gathered."""
 
-_AHEAD_MICROS: Final = 12_000
-"""So long before its time goes out what is gathered: for so long as it is, and for its way to a child, which waits."""
+_WAY_SECONDS: Final = 0.006
+"""What is gathered goes out so long before its time, for its way to a child, and for as long as it is gathered."""
+
+_FURTHEST_SECONDS: Final = 0.02
+"""The same at the most."""
 
 _BUSY_SECONDS: Final = 0.02
 _QUEUE: Final = 2
@@ -101,13 +104,15 @@ class Pace:
         if not self._some or now - self._some[-1][0] >= _EVERY_SECONDS:
             self._some.append((now, ids[-1]))
 
-    def wait(self, upcoming: int) -> float:
+    def wait(self, upcoming: int, *, shared: bool = True) -> float:
         """Seconds for which more should be gathered; 0 while few go out, and few are `upcoming`: who waited until many
-        had gone would have a queue by then that takes long to go away."""
+        had gone would have a queue by then that takes long to go away. Where none may be `shared`, they go out at their
+        time, unless they are many: to gather makes them late."""
         now = self._monotonic()
         while self._went and now - self._went[0][0] > _OVER_SECONDS:
             self._count -= self._went.popleft()[1]
-        gathered = self._gathered(max(self._count, upcoming))
+        many = max(self._count, upcoming)
+        gathered = self._gathered(many) if shared or many >= _QUICK else 0.0
         if not gathered or not self._went:
             return 0.0
         since, busy = now - self._went[-1][0], min(2 * gathered, _BUSY_SECONDS)
@@ -117,18 +122,21 @@ class Pace:
 
     def ahead(self, upcoming: int) -> int:
         """How many microseconds before their time rows may go out, for a child to wait: 0 while few do."""
-        return _AHEAD_MICROS if self._gathered(max(self._count, upcoming)) else 0
+        gathered = self._gathered(max(self._count, upcoming))
+        return int(min(gathered + _WAY_SECONDS, _FURTHEST_SECONDS) * 1_000_000) if gathered else 0
 
     def _gathered(self, many: int) -> float:
         if many >= _MANY:
             return max(_MANY_SECONDS, self._longer)
-        return self._longer if many >= (_SOME if self._behind else _STREAM) else 0.0
+        return self._longer if many >= _STREAM else 0.0
 
     def spread(self, due: int, upcoming: int) -> int:
         """Over how many messages at least these that are due should go: one where the next come in a moment anyway, as
-        they did until now, or as those that are `upcoming` tell, unless more are due than come in such a moment."""
-        streams = self._gathered(upcoming) and due * _OVER_SECONDS <= upcoming * _MOMENT_SECONDS
-        return 1 if streams or self._gathered(self._count) else _SPREAD
+        they did until now, or as those that are `upcoming` tell, unless more are due than come in such a moment; and
+        where workers are behind."""
+        many = max(upcoming, self._count)
+        streams = due * _OVER_SECONDS <= many * _MOMENT_SECONDS
+        return 1 if self._gathered(many) and (streams or self._behind) else _SPREAD
 
     def sample(self) -> list[str]:
         """Some rows that went out a moment ago; none where only few did."""

@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 _MEASURE_EVERY_SECONDS: Final = 30.0
 _AFTER_A_FAILURE_SECONDS: Final = 5.0
 _MOST_ASKED: Final = 5
-_PRECISE_SECONDS: Final = 0.0025
-"""An answer that is as sure as this is not asked for again."""
+_PRECISE_SECONDS: Final = 0.0015
+"""An answer that took no longer than this is not asked for again."""
 _STEP_SECONDS: Final = 0.5
 _WORTH_TELLING: Final = Duration.seconds(1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """It was `micros` after 1970 in the database, give or take `unsure` seconds, when the monotonic clock said `at`."""
+    """`micros` after 1970 in the database, or at most `unsure` seconds later, as the monotonic clock said `at`."""
 
     micros: int
     at: float
@@ -52,7 +52,7 @@ class DatabaseClock:
         self._told = Duration.zero
 
     def now(self) -> DateTime:
-        """The database's time, to about half a round trip."""
+        """The database's time: never ahead of it, for nothing may start early; behind by a round trip at most."""
         if time.monotonic() >= self._ask_at or (
             self._answer is not None and abs(_wall_ahead() - self._wall_ahead) > _STEP_SECONDS
         ):
@@ -70,7 +70,7 @@ class DatabaseClock:
             logger.warning("Could not ask the database for its time: %s", error)
             return
         known = self._answer
-        if known is None or answer.unsure <= _PRECISE_SECONDS or not _agree(known, answer):
+        if known is None or answer.unsure <= max(_PRECISE_SECONDS, known.unsure) or not _agree(known, answer):
             self._answer = answer
         offset = answer.now() - DateTime.now()
         if abs((offset - self._told).total_seconds()) > _WORTH_TELLING.total_seconds():
@@ -84,9 +84,9 @@ class DatabaseClock:
         for _ in range(_MOST_ASKED):
             before = time.monotonic()
             theirs: dt.datetime = connection.execute(sa.select(expression)).scalar_one()  # type: ignore[assignment]
-            half = (time.monotonic() - before) / 2
+            after = time.monotonic()
             aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=dt.UTC)
-            answer = _Answer(DateTime.of(aware).epoch_micros, before + half, half)
+            answer = _Answer(DateTime.of(aware).epoch_micros, after, after - before)
             if best is None or answer.unsure < best.unsure:
                 best = answer
             if best.unsure <= _PRECISE_SECONDS:
@@ -98,7 +98,7 @@ class DatabaseClock:
 def _agree(known: _Answer, answer: _Answer) -> bool:
     """Whether an unsure answer tells nothing new."""
     expected = known.micros + (answer.at - known.at) * 1_000_000
-    return abs(answer.micros - expected) <= answer.unsure * 1_000_000
+    return -answer.unsure * 1_000_000 <= answer.micros - expected <= known.unsure * 1_000_000
 
 
 def _wall_ahead() -> float:

@@ -28,7 +28,7 @@ FAR_AHEAD = 60.0
 JOBS = 200
 CONFIG = {"confect_min_delay": 0.2, "confect_redelivery": 3}
 TOLERANCE = 0.05
-"""Seconds: a process knows the database's time to half a round trip, which takes longer on a loaded machine."""
+"""Seconds: a process knows the database's time to a round trip, which takes longer on a loaded machine."""
 
 
 @pytest.fixture
