@@ -61,7 +61,7 @@ class Bundler(Protocol):
 
 
 class Outbox(Loop):
-    """Holds claimed rows until they are due, then publishes them in order."""
+    """Holds claimed rows until they are due, then publishes them in order; those of a stream a moment before."""
 
     name = "confect-outbox"
 
@@ -92,7 +92,7 @@ class Outbox(Loop):
         return len(self._exact) + len(self._early)
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
-        """Publish each of these at its due time."""
+        """Publish each of these at its due time, or a moment before where `Pace` says so."""
         with self._lock:
             for delivery in deliveries:
                 due = delivery.due.epoch_micros
@@ -106,18 +106,17 @@ class Outbox(Loop):
         return self._store.database.thread()
 
     def tick(self) -> float:
-        """Publish all that is due; give back the time until the next is."""
+        """Publish what is to go out now; give back the time until the next is."""
         while not self._stopping.is_set():
             with self._lock:
                 now = self._clock.now().epoch_micros
                 upcoming = self._upcoming.after(now)
+                gather = self.pace.wait(upcoming, shared=bool(self._early)) if self._bundler is not None else 0.0
                 ahead = self.pace.ahead(upcoming)
                 times = [heap[0][0] - lead for heap, lead in ((self._exact, 0), (self._early, ahead)) if heap]
                 if not times:
                     return 3600.0
-                wait = (min(times) - now) / 1_000_000
-                if self._bundler is not None:
-                    wait = max(wait, self.pace.wait(upcoming, shared=bool(self._early)))
+                wait = max((min(times) - now) / 1_000_000, gather)
                 if wait > 0:
                     return wait
                 due = self._take(self._exact, now) + self._take(self._early, now + ahead)

@@ -12,12 +12,12 @@ __all__ = ["Pace", "Upcoming"]
 _OVER_SECONDS: Final = 0.25
 _SLICE_MICROS: Final = 50_000
 _STREAM: Final = 20
-"""So many within that time may share messages; of fewer each has one to itself."""
+"""So many within that time share messages where they can; of fewer each has one to itself."""
 
 _QUICK: Final = 60
 _MANY: Final = 150
-"""So many keep one worker's main process busy for a good part of it, or for more than all of it, where they come one by
-one: one to two milliseconds each on Redis."""
+"""So many within it keep one worker's main process busy for a good part of it, or for more than all of it, where they
+come one by one: one to two milliseconds each on Redis."""
 
 _STREAM_SECONDS: Final = 0.006
 _MANY_SECONDS: Final = 0.01
