@@ -24,7 +24,7 @@ from confect_celery.runtime.sharing import Sharing
 from confect_celery.runtime.task import ConfectTask, RunAgain
 from confect_celery.runtime.transport import CeleryTransport
 from confect_celery.store import Delivery, Pending
-from confect_celery.timing import DateTime
+from confect_celery.timing import DateTime, Duration
 
 __all__ = ["TELLS_EVENTS", "BatchRun"]
 
@@ -36,6 +36,9 @@ _TRIES: Final = 10
 _HELD: Final = 16
 _FEWEST_HELD: Final = 3
 """To hold fewer together saves nothing."""
+
+_END_WAITS: Final = Duration.millis(5)
+"""The end of a row waits no longer for the next one's time: it is true already, and nobody can see it."""
 
 
 class BatchRun:
@@ -152,7 +155,9 @@ class BatchRun:
 
     def _next_claims(self) -> bool:
         row = next(self._next_rows(), None)
-        return row is not None and row.kind != "mutation" and row.scheduled_time <= self._soon
+        if row is None or row.kind == "mutation":
+            return False
+        return row.scheduled_time <= self._passed or row.scheduled_time <= self._parts.clock.now() + _END_WAITS
 
     def _following(self) -> Iterator[Pending]:
         return self._sharing_by(self._passed)

@@ -45,8 +45,9 @@ class Sleeper:
 
     def sleep(self, seconds: float) -> None:
         self.clock.advance(Duration.seconds(seconds))
-        while self.meanwhile:
-            self.meanwhile.pop()()
+        now, self.meanwhile = self.meanwhile, []
+        for each in now:
+            each()
 
 
 class Shop:
@@ -147,6 +148,21 @@ def test_they_are_held_before_their_time(shop: Shop, kind: str) -> None:
     ]
     shop.deliver(ids)
     assert seen == [[(MILLIS[0], "pending", -1)] * 6], "what is left at its time does not wait for the disk"
+
+
+@STARTED
+def test_an_end_waits_for_the_next_start_only_where_that_is_near(shop: Shop, kind: str) -> None:
+    ids = shop.schedule([kind] * 3, [2, 6, 18])
+    states: list[list[str]] = []
+
+    def slept() -> None:
+        states.append([row.state.kind.value for row in shop.rows(ids)])
+        shop.time.meanwhile = [slept]
+
+    slept()
+    shop.deliver(ids)
+    none_yet = ["pending"] * 3
+    assert states == [none_yet, none_yet, ["inProgress", "pending", "pending"], ["success", "success", "pending"]]
 
 
 def test_mutations_that_share_a_transaction_wait_for_the_last_of_them(shop: Shop) -> None:
