@@ -270,7 +270,7 @@ class Play(World):
     @contextmanager
     def _only_for_held(self) -> Iterator[None]:
         """What is given back to the table must still be what was claimed."""
-        held, before = {(d.id, d.attempt) for _, _, d in self.outbox._heap}, self.rows()
+        held, before = {(d.id, d.attempt) for _, _, d in self.outbox._exact}, self.rows()
         yield
         for key, row in self.rows().items():
             if row != before[key] and (row.id, before[key].attempt) not in held:
@@ -686,7 +686,7 @@ class Play(World):
             for message in messages:
                 self.deliver(message)
             alive = [row.next_at for row in self.rows().values() if row.next_at is not None]
-            waiting = [due for due, _, _ in self.outbox._heap]
+            waiting = [due for due, _, _ in self.outbox._exact]
             if not self.broker.messages and alive:
                 self.advance(max(min(alive + waiting) - self.now, 0) / 1e6)
         else:
