@@ -11,7 +11,7 @@ from typing import Any, Final
 from confect_celery.errors import DelayOutOfRange, NotSchedulable
 from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
 from confect_celery.settings import Settings
-from confect_celery.store import EncodedCall, JsonText, NewRow, RowKind, ScheduledFunctionId, new_ids
+from confect_celery.store import EncodedCall, NewRow, RowKind, ScheduledFunctionId, new_ids
 from confect_celery.timing import DateTime, Duration
 from confect_celery.tracing import traced
 
@@ -104,12 +104,14 @@ def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | Da
     read: dict[int, tuple[object, Duration | DateTime]] = {}  # what was read is kept: no other may get its id
     times: dict[Duration | DateTime, Duration | DateTime] = {}
     made = []
-    for when, function, args in jobs:
+    for job in jobs:
+        when, function, args = job
         known = read.get(id(when))
         if known is None:
             time = delay_or_time(when)
             known = read[id(when)] = when, times.setdefault(time, time)
-        made.append((known[1], function, args))
+        time = known[1]
+        made.append(job if time is when and type(job) is tuple else (time, function, args))
     return made
 
 
@@ -148,7 +150,7 @@ class _Callee:
         ref, call, rest = self.ref, (self.name, self.kind), (*aim.times, options, parent)
 
         def row(own: ScheduledFunctionId, args: Any) -> NewRow:
-            return _new(NewRow, (own, *call, JsonText(codec.encode_as_text(ref, args)), *rest))
+            return _new(NewRow, (own, *call, codec.encode_as_text(ref, args), *rest))
 
         return row
 

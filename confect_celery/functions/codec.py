@@ -40,18 +40,18 @@ def encode(ref: FunctionRef[Any, Any], args: object) -> dict[str, Any]:
     return loaded
 
 
-def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> str:
-    """The same as the text of a JSON object, in ASCII: what goes to the database, with no value made of it between."""
+def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> bytes:
+    """The same as the text of a JSON object, ASCII in bytes: what goes to the database, no value made of it between."""
     name, signature = ref.name, ref.signature
     adapter, model = signature.adapter, signature.model
     if adapter is None:
         if args is None or (isinstance(args, Mapping) and not args):
-            return "{}"
+            return b"{}"
         raise _invalid(name, "it takes no arguments")
     given = args if type(args) is model else _model_or_mapping(name, model, {} if args is None else args)
     try:
         value = adapter.validator.validate_python(given) if type(given) is dict else given
-        return _text_at_once(adapter, value) or json.dumps(_checked(name, model, adapter, value))
+        return _text_at_once(adapter, value) or json.dumps(_checked(name, model, adapter, value)).encode()
     except ValidationError as error:
         raise _misfit(name, error) from None
     except PydanticSerializationError as error:
@@ -62,7 +62,7 @@ def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> str:
         raise _invalid(name, "not JSON: it is circular or too deep") from None
 
 
-def _text_at_once(adapter: TypeAdapter[Any], value: object) -> str | None:
+def _text_at_once(adapter: TypeAdapter[Any], value: object) -> bytes | None:
     """Most arguments are small, and equal to what JSON brings back: pydantic's text of them is the row's. None for all
     others, right or wrong, which are looked at more closely."""
     try:
@@ -72,7 +72,7 @@ def _text_at_once(adapter: TypeAdapter[Any], value: object) -> str | None:
         again = adapter.validator.validate_json(raw, by_alias=False, by_name=True)
         if raw[:1] != b"{" or not (_plainly_equal(value, again) or _equal_dicts(value, again)):
             return None
-        return raw.decode() if raw.isascii() and b"\x7f" not in raw else json.dumps(json.loads(raw))
+        return raw if raw.isascii() and b"\x7f" not in raw else json.dumps(json.loads(raw)).encode()
     except (ValueError, RecursionError):
         return None
 

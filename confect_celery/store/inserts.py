@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from confect_celery.store.prepared import Prepared
-from confect_celery.store.row import JsonText, NewRow, StateKind
+from confect_celery.store.row import NewRow, StateKind
 from confect_celery.store.schema import UtcTime, json_type
 from confect_celery.timing import DateTime
 
@@ -29,8 +29,9 @@ class Lot(NamedTuple):
     shared: dict[str, Any]
     """The value of every other column that has another than its default, by its name; those of JSON columns are texts.
     """
-    own: list[tuple[str, str]]
-    """Of each row its id, and the text of its arguments."""
+    ids: list[str]
+    args: list[str]
+    """Of each row the text of its arguments."""
 
 
 def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
@@ -42,8 +43,9 @@ def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: 
         key = name, kind, parent, id(scheduled), id(creation), id(due), id(options), id(until)
         lot = found.get(key)
         if lot is None:
-            lot = found[key] = Lot(_shared(row, until, born), [])
-        lot.own.append((own, args if type(args) is JsonText else json.dumps(args)))
+            lot = found[key] = Lot(_shared(row, until, born), [], [])
+        lot.ids.append(own)
+        lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
     return list(found.values())
 
 
@@ -119,8 +121,8 @@ class Insert(Prepared):
         for lot in lots:
             text, bound = self.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
             if isinstance(bound, dict):
-                rows += [{**bound, "id": id, "args": args} for id, args in lot.own]
+                rows += [{**bound, "id": id, "args": args} for id, args in zip(lot.ids, lot.args, strict=True)]
             else:
                 before, after = bound[1:ARGS_AT], bound[ARGS_AT + 1 :]
-                rows += [(id, *before, args, *after) for id, args in lot.own]
+                rows += [(id, *before, args, *after) for id, args in zip(lot.ids, lot.args, strict=True)]
         connection.exec_driver_sql(text, rows)

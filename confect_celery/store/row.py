@@ -18,7 +18,6 @@ __all__ = [
     "Delivery",
     "EncodedCall",
     "ErrorInfo",
-    "JsonText",
     "NewRow",
     "Pending",
     "RowKind",
@@ -146,18 +145,16 @@ class EncodedCall:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class JsonText(str):
-    """A JSON value as its text, in ASCII: as the database will have it, so that none is made of the value again."""
-
-    __slots__ = ()
-
-
 _NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 class NewRow(NamedTuple):
     """What the scheduler writes: encoded, validated, its times decided. Thousands are made in one call, which no
-    dataclass is quick enough for. `args` is a JSON value, or its JsonText."""
+    dataclass is quick enough for.
+
+    `args` is a JSON value; or the text of one, ASCII in bytes: as the database will have it, so that none is made of
+    the value again, and of a kind that Python's garbage collector need not look at.
+    """
 
     id: ScheduledFunctionId
     name: str
@@ -171,7 +168,7 @@ class NewRow(NamedTuple):
 
     def to_delivery(self) -> Delivery:
         """The row on its way to Celery, at once."""
-        args = json.loads(self.args) if isinstance(self.args, JsonText) else self.args
+        args = json.loads(self.args) if isinstance(self.args, bytes) else self.args
         return Delivery(self.id, self.name, self.kind, args, self.due, 0, self.options, self.parent_id)
 
 

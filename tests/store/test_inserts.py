@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery import DateTime, Duration
-from confect_celery.store import JsonText, NewRow, ScheduledFunctionId, StateKind, Store, new_id, new_ids
+from confect_celery.store import NewRow, ScheduledFunctionId, StateKind, Store, new_id, new_ids
 
 NOW = DateTime.parse("2030-01-01T00:00:00.000001Z")
 PARIS = DateTime.parse("2030-06-01T12:00:00.5+02:00[Europe/Paris]")
@@ -33,9 +33,9 @@ def some_rows(count: int) -> list[NewRow]:
     made = []
     for n, id in enumerate(new_ids(NOW, count)):
         kinds = (
-            ("internal/t/f", "action", JsonText(f'{{"n":{n}}}'), NOW, NOW, NOW),
+            ("internal/t/f", "action", f'{{"n":{n}}}'.encode(), NOW, NOW, NOW),
             ("internal/t/g", "mutation", {"text": ODD, "n": n}, PARIS, NOW, PARIS, options),
-            (ODD, "task", JsonText(json.dumps({"text": ODD})), NOW, NOW, NOW + Duration.millis(n), options, parent),
+            (ODD, "task", json.dumps({"text": ODD}).encode(), NOW, NOW, NOW + Duration.millis(n), options, parent),
         )
         # Many of the first kind, so that there are whole blocks of them.
         made.append(NewRow(id, *kinds[n % 3 if n < 100 else 0]))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from kombu import Consumer, Queue
 
 from confect_celery import Confect, DateTime
 from confect_celery.runtime import Events, announce
-from confect_celery.store import Delivery, JsonText, NewRow, ScheduledFunctionId, new_id
+from confect_celery.store import Delivery, NewRow, ScheduledFunctionId, new_id
 from tests.support.waiting import wait_for
 
 
@@ -131,7 +131,7 @@ def test_a_crowd_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_row_is_told_of_as_its_delivery_is(monkeypatch: pytest.MonkeyPatch) -> None:
     sends, now = Sends(monkeypatch), DateTime.now()
-    row = NewRow(new_id(now), "internal/t/f", "action", JsonText('{"a":"\\u00e9"}'), now, now, now, {}, new_id(now))
+    row = NewRow(new_id(now), "internal/t/f", "action", b'{"a":"\\u00e9"}', now, now, now, {}, new_id(now))
     sends.events.pending([row])
     sends.events.pending([row.to_delivery()])
     wait_for(lambda: len(sends.told()) == 2, within=5, what="both")

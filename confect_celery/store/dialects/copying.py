@@ -27,14 +27,14 @@ def blocks(columns: Sequence[sa.Column[Any]], lot: Lot) -> Iterator[str]:
     fields = [_field(lot.shared.get(column.name)) for column in columns]
     before = "\t".join(["", *fields[1:ARGS_AT], ""])
     after = "\t".join(["", *fields[ARGS_AT + 1 :]]) + "\n"
-    for start in range(0, len(lot.own), _BLOCK):
-        own = lot.own[start : start + _BLOCK]
+    for start in range(0, len(lot.ids), _BLOCK):
+        ids, texts = lot.ids[start : start + _BLOCK], lot.args[start : start + _BLOCK]
         # Only a backslash can stand in the text of JSON, and seldom does one in all of them.
-        if not all("\\" not in args for _, args in own):
-            own = [(id, args.translate(_ESCAPES)) for id, args in own]
-        if not all(id.isprintable() and "\\" not in id for id, _ in own):
-            own = [(id.translate(_ESCAPES), args) for id, args in own]
-        yield "".join([f"{id}{before}{args}{after}" for id, args in own])
+        if any("\\" in args for args in texts):
+            texts = [args.translate(_ESCAPES) for args in texts]
+        if not all(id.isprintable() and "\\" not in id for id in ids):
+            ids = [id.translate(_ESCAPES) for id in ids]
+        yield "".join([f"{id}{before}{args}{after}" for id, args in zip(ids, texts, strict=True)])
 
 
 def _field(value: Any) -> str:

@@ -87,14 +87,16 @@ class SqliteDialect(Dialect):
         """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
         left = []
         for lot in lots:
-            for start in range(0, len(lot.own), _BLOCK):
-                own = lot.own[start : start + _BLOCK]
-                if len(own) < _BLOCK:
-                    left.append(Lot(lot.shared, own))
+            for start in range(0, len(lot.ids), _BLOCK):
+                ids, args = lot.ids[start : start + _BLOCK], lot.args[start : start + _BLOCK]
+                if len(ids) < _BLOCK:
+                    left.append(Lot(lot.shared, ids, args))
                     continue
                 text, bound = insert.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
                 shared = bound[1:ARGS_AT] + bound[ARGS_AT + 1 :]
-                connection.exec_driver_sql(_block(text, len(bound)), (*shared, *chain.from_iterable(own)))
+                connection.exec_driver_sql(
+                    _block(text, len(bound)), (*shared, *chain.from_iterable(zip(ids, args, strict=True)))
+                )
         if left:
             insert.many(connection, left)
 

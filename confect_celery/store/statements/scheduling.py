@@ -48,7 +48,7 @@ class Scheduling(Base):
         commit, with the time at which their message counts as lost."""
         made = lots(rows, delivered_until, born)
         if len(rows) == 1:
-            ((id, args),) = made[0].own
+            (id,), (args,) = made[0].ids, made[0].args
             self._dialect.execute(connection, self._insert, {"id": id, "args": args, **made[0].shared})
         else:
             self._dialect.insert_many(connection, self._insert, made)
