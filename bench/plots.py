@@ -68,9 +68,13 @@ def _draw(series: list[Series], title: str, about: str, path: Path) -> Path:
     axes.bar_label(bars, labels=[_label(each) for each in medians], padding=4)
     axes.invert_yaxis()
     least, most = min(medians), max(medians)
-    if least > 0 and most > least * _WIDE:
-        axes.set_xscale("log")
-        axes.set_xlim(least / 3, most * 4)
+    nearest = min((abs(each) for each in medians if each), default=1)
+    if most > nearest * _WIDE:
+        if least > 0:
+            axes.set_xscale("log")
+        else:  # what starts too early is on the other side of nought
+            axes.set_xscale("symlog", linthresh=nearest)
+        axes.set_xlim(least / 3 if least > 0 else least * 20, most * (4 if least > 0 else 20))
         axes.grid(axis="x", alpha=0.3)
     else:
         axes.margins(x=0.15)
