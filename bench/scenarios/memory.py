@@ -18,7 +18,8 @@ from confect_celery.testing.servers import until
 __all__ = ["GOALS", "measure"]
 
 _NAME: Final = "memory"
-_SETTLE: Final = 2.0
+_AT_REST: Final = 0.03
+"""Who burns no more CPU than this in a second has done what there is to do after a start."""
 
 GOALS: Final = [
     Goal(_NAME, "ours, 1,000,000 pending", 10, at_least=False, beside="ours, 0 pending", apart=True),
@@ -50,7 +51,7 @@ def measure(run: Run) -> None:
         for count in (0, 1_000_000) if run.quick else (0, 100_000, 1_000_000):
             shop = stack.enter_context(run.shop(pending=count))
             idle.append(_Idle(f"ours, {count:,} pending", psutil.Process(shop.worker().pid)))
-        time.sleep(_SETTLE)
+        until(partial(_at_rest, idle), "the workers to come to rest", within=60)
         before = [each.burnt() for each in idle]
         watch = run.size(3, 15)
         time.sleep(watch)
@@ -58,6 +59,12 @@ def measure(run: Run) -> None:
         for each, seconds in zip(idle, used, strict=True):
             run.sample(_NAME, each.line, "MiB", each.parent.memory_info().rss / 2**20)
             run.sample(_NAME, f"{each.line}, idle CPU", "%", seconds / watch * 100)
+
+
+def _at_rest(idle: list[_Idle]) -> bool:
+    before = [each.burnt() for each in idle]
+    time.sleep(1)
+    return all(each.burnt() - was <= _AT_REST for each, was in zip(idle, before, strict=True))
 
 
 def _all_taken(shop: Shop) -> bool:
