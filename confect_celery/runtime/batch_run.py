@@ -171,15 +171,22 @@ class BatchRun:
                 return
             yield row
 
-    def _await(self, row: Pending) -> None:
+    def _await(self, row: Pending, at: int, relay: Relay) -> None:
         """Wait for the row's time, if it comes in a moment, and for that of mutations that may follow it in its
-        transaction."""
+        transaction. Not within the task: the time is none of its own."""
         if row.scheduled_time <= self._passed or self._sharing.is_open:
             return
         alike = self._sharing_by(self._soon) if row.kind == "mutation" else ()
         last = max(each.scheduled_time for each in (row, *alike))
+        self._note(at, relay, early=True)
         if wait_until(last, self._parts.clock, A_MOMENT):
             self._passed = last
+
+    def _note(self, at: int, relay: Relay, *, early: bool = False) -> None:
+        if self._board is not None:
+            held = self._entries[at].id in self._held
+            held_before = at > 0 and self._entries[at - 1].id in self._held
+            self._board.note(str(self._request.id), At(at, relay.waits, held, held_before, early))
 
     @staticmethod
     def _mismatch(entry: Entry, row: Pending | None) -> str | None:
@@ -190,14 +197,13 @@ class BatchRun:
     def _run_row(self, at: int, relay: Relay) -> None:
         parts, batch, entry = self._parts, self._request, self._entries[at]
         row = self._found.get(entry.id)
-        if self._board is not None:
-            held_before = at > 0 and self._entries[at - 1].id in self._held
-            self._board.note(str(batch.id), At(at, relay.waits, entry.id in self._held, held_before))
         mismatch = self._mismatch(entry, row)
+        if row is not None and mismatch is None:
+            self._await(row, at, relay)
+        self._note(at, relay)
         if row is None or mismatch is not None:
             parts.store.events.dropped(entry.id, entry.name, entry.attempt, mismatch or "superseded")
             return
-        self._await(row)  # not within the task: the time is none of its own
         row = self._held.get(entry.id, row)
         task = parts.app.tasks.get(entry.name)
         if task is None:  # a worker with other code may know it; and if none does, Celery tells

@@ -77,10 +77,11 @@ class BatchRequest(Request):  # pyright: ignore[reportIncompatibleMethodOverride
             if at.waits:
                 before = entries[at.position - 1]
                 reconciler.succeeded(before.id, before.attempt + at.held_before)
-            ended = entries[at.position]
-            tell(reconciler, ended.id, ended.attempt + at.held, at.held)
-            after = entries[at.position + 1 :]
-            entries = [*entries[: at.position], *after]
+            after = entries[at.position + (not at.early) :]
+            if not at.early:
+                ended = entries[at.position]
+                tell(reconciler, ended.id, ended.attempt + at.held, at.held)
+                entries = [*entries[: at.position], *after]
         # What had not begun goes on at once, and so do mutations whose transaction the child took with it; of what had
         # ended there is no row pending at that attempt any more.
         reconciler.not_begun(

@@ -16,7 +16,7 @@ from billiard import current_process
 
 __all__ = ["At", "Board"]
 
-_SLOT: Final = struct.Struct("<qQq???")
+_SLOT: Final = struct.Struct("<qQq????")
 _SLOTS: Final = 4096
 
 
@@ -24,13 +24,14 @@ class At(NamedTuple):
     """Where in its batch a child was last.
 
     `waits`: the end of the row before was not recorded yet. `held`: the child had held the row, which moved its attempt
-    on; `held_before`: so it had the row before.
+    on; `held_before`: so it had the row before. `early`: the row's time has not come, it surely has not begun.
     """
 
     position: int
     waits: bool
     held: bool
     held_before: bool
+    early: bool
 
 
 class Board:

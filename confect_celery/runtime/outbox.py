@@ -112,7 +112,8 @@ class Outbox(Loop):
                 now = self._clock.now().epoch_micros
                 upcoming = self._upcoming.after(now)
                 gather = self.pace.wait(upcoming, shared=bool(self._early)) if self._bundler is not None else 0.0
-                ahead = self.pace.ahead(upcoming)
+                # As many as are due with the first: those of one instant are not upcoming long before it.
+                ahead = self.pace.ahead(self._upcoming.after(self._early[0][0]) if self._early else 0)
                 times = [heap[0][0] - lead for heap, lead in ((self._exact, 0), (self._early, ahead)) if heap]
                 if not times:
                     return 3600.0

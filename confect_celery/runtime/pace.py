@@ -121,7 +121,8 @@ class Pace:
         return min(_LOOK_SECONDS, busy - since)
 
     def ahead(self, upcoming: int) -> int:
-        """How many microseconds before their time rows may go out, for a child to wait: 0 while few do."""
+        """How many microseconds before their time rows may go out, for a child to wait: 0 while few do, and few are
+        `upcoming` with the first of them."""
         gathered = self._gathered(max(self._count, upcoming))
         return int(min(gathered + _WAY_SECONDS, _FURTHEST_SECONDS) * 1_000_000) if gathered else 0
 

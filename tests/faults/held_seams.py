@@ -5,15 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from confect_celery.runtime import brevity
+from confect_celery import Duration
+from confect_celery.runtime import batch_run, brevity, pace
 from confect_celery.store.statements import Statements
 from tests.faults.crash import hit
 
 
 def arm(directory: Path) -> None:
     """Wrap them, where `crash` is armed. A file "gives up" in the directory has a child fail once after it held rows,
-    as if it could not reach the database any more. What is brief is so on a loaded machine too."""
+    as if it could not reach the database any more; a file "early" has rows come so long before their time that a child
+    waits for it on a loaded machine too. What is brief is so there, too."""
     brevity._BRIEF_SECONDS = 60.0  # type: ignore[misc]
+    if (directory / "early").exists():
+        pace._WAY_SECONDS = pace._FURTHEST_SECONDS = 4.0  # type: ignore[misc]
+        batch_run.A_MOMENT = Duration.seconds(6)  # type: ignore[misc]
+    wait = batch_run.wait_until
+
+    def waits(*args: Any) -> bool:
+        hit("wait before", "whichever")
+        return wait(*args)
+
+    batch_run.wait_until = waits
     hold, begin, both, release = (
         Statements.hold, Statements.begin, Statements.succeed_and_begin, Statements.release
     )  # fmt: skip

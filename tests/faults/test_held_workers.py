@@ -42,16 +42,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def new_rig(tmp_path: Path, broker: Valkey, databases: Databases) -> Iterator[Callable[[], Rig]]:
+def new_rig(tmp_path: Path, broker: Valkey, databases: Databases) -> Iterator[Callable[..., Rig]]:
     server = databases.server("postgresql")
     with ExitStack() as stack:
 
-        def make() -> Rig:
+        def make(**config: object) -> Rig:
             number = next(NUMBERS)
             directory = tmp_path / f"shop{number}"
             directory.mkdir()
             url = stack.enter_context(new_database(server))
-            it = Rig(directory, f"redis://127.0.0.1:{broker.port}/{number}", url, CONFIG, crash=True)
+            it = Rig(directory, f"redis://127.0.0.1:{broker.port}/{number}", url, CONFIG | config, crash=True)
             stack.callback(_print, it)
             stack.callback(it.close)
             return it
@@ -67,10 +67,12 @@ def _print(rig: Rig) -> None:
         print(f"----- {worker.log.name}\n{worker.output()[-4000:]}")
 
 
-def schedule(rig: Rig, count: int, steps: Steps, *, at: int | None = None, kind: str = "action") -> list[str]:
+def schedule(
+    rig: Rig, count: int, steps: Steps, *, at: int | None = None, kind: str = "action", after: float = 1.5
+) -> list[str]:
     """So many at one instant, in four messages; the steps are of number `at`, or of whichever comes there first."""
     function = rig.shop.FUNCTIONS[kind]
-    when = DateTime.now() + Duration.seconds(1.5)
+    when = DateTime.now() + Duration.seconds(after)
     jobs = [(when, function, {"job": f"{kind}-{number}"}) for number in range(count)]
     ids = [str(rig.confect.scheduler.run_at(*job)) for job in jobs]
     plan = {"any" if at is None else ids[at]: list(steps)}
@@ -123,6 +125,16 @@ def children(rig: Rig) -> None:
     assert len(failed(rig, rows)) <= len(steps), "of each child at most the one that it was at"
 
 
+def waits(rig: Rig, kind: str) -> None:
+    (rig.directory / "early").touch()
+    rig.worker(*ONE)
+    ids = schedule(rig, 96, [("wait before", "child")], kind=kind, after=5)
+    rows = ended(rig, ids, within=60)
+    reached(rig, ids, 1)
+    assert failed(rig, rows) == [], "what a child waits for has not begun"
+    assert {row.losses for row in rows.values()} == {0}, "nor did it end the child"
+
+
 def gives_up(rig: Rig) -> None:
     (rig.directory / "gives up").touch()
     rig.worker(*ONE)
@@ -161,7 +173,7 @@ def at_once(*doings: Callable[[], None]) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_a_child_dies_that_holds_rows(new_rig: Callable[[], Rig]) -> None:
+def test_a_child_dies_that_holds_rows(new_rig: Callable[..., Rig]) -> None:
     rigs = [new_rig() for _ in range(4)]
     at_once(
         lambda: a_poison(rigs[0], "action"), lambda: a_poison(rigs[1], "plain"), lambda: children(rigs[2]),
@@ -170,7 +182,13 @@ def test_a_child_dies_that_holds_rows(new_rig: Callable[[], Rig]) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_a_whole_worker_dies_that_holds_rows(new_rig: Callable[[], Rig]) -> None:
+def test_a_child_dies_that_waits_for_the_time_of_a_row(new_rig: Callable[..., Rig]) -> None:
+    rigs = {kind: new_rig(confect_horizon=4) for kind in ("action", "plain", "mutation")}
+    at_once(*(lambda rig=rig, kind=kind: waits(rig, kind) for kind, rig in rigs.items()))  # type: ignore[misc]
+
+
+@pytest.mark.timeout(200)
+def test_a_whole_worker_dies_that_holds_rows(new_rig: Callable[..., Rig]) -> None:
     seams = ("hold after", "begin after", "succeed_and_begin after", "function started")
     rigs = [new_rig() for _ in seams]
     at_once(*(lambda rig=rig, seam=seam: whole(rig, seam) for rig, seam in zip(rigs, seams, strict=True)))  # type: ignore[misc]

@@ -86,6 +86,20 @@ def test_a_streams_rows_go_out_a_moment_before_their_time_and_few_at_their_time(
     assert {ahead for _, ahead in what_went(10, tmp_path / "few").ahead} == {0}
 
 
+def test_rows_of_one_instant_go_out_a_moment_before_it(tmp_path: Path) -> None:
+    clock = SettableClock(START)
+    sent = Sent(clock)
+    pace = Pace(monotonic=lambda: clock.now().epoch_micros / 1_000_000)
+    outbox = Outbox(Store(f"sqlite:///{tmp_path / 'outbox.db'}"), sent, clock, sent, pace)
+    at = START + Duration.seconds(1)
+    outbox.put(Delivery(ScheduledFunctionId(f"r{n}"), "f", "action", {}, at, 0, {}, None) for n in range(30))
+    wait = outbox.tick()
+    assert sent.messages == [] and 0.987 < wait < 0.9881
+    clock.advance(Duration.seconds(wait))
+    outbox.tick()
+    assert sent.messages == [30] and sent.spreads == [4] and sent.ahead[0][1] >= 12
+
+
 def test_what_cannot_share_a_message_goes_out_at_its_time_though_others_go_before(tmp_path: Path) -> None:
     went = what_went(200, tmp_path, ["action", "task"]).ahead
     assert all(-6.001 <= ahead <= 0 for kind, ahead in went if kind == "task")
