@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from confect_celery.metrics import Events
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
+from confect_celery.store.spare import Spare
 from confect_celery.timing import jitter
 
 __all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "register_database"]
@@ -156,6 +157,8 @@ class Database:
     events = Events()
     """Who is told of transient errors."""
 
+    _spare: Spare | None = None
+
     troubles = 0
     """How often this process has met a transient error, or lost a connection, so far."""
 
@@ -168,6 +171,8 @@ class Database:
         self._prepare: list[Callable[[sa.Connection], None]] = []
         self._heard: dict[int, Listener] = {}
         self._kept = _Kept()
+        if self.dialect.spares:
+            self._spare = Spare()
 
     def on_first_use(self, prepare: Callable[[sa.Connection], None]) -> None:
         """Run `prepare` in a transaction of its own before anything else, once a process."""
@@ -194,7 +199,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[OwnTransaction]:
         """A transaction that writes: commits at the end, rolls back on any exception."""
-        with self._use(), self.engine.connect() as connection:
+        with self._use(), self._lent() as connection:
             transaction = OwnTransaction(connection)
             try:
                 with self.dialect.begin_write(connection):
@@ -202,6 +207,25 @@ class Database:
             finally:
                 self.dialect.release(connection)
         transaction.committed()
+
+    @contextmanager
+    def _lent(self) -> Iterator[sa.Connection]:
+        connection = self._take()
+        try:
+            yield connection
+        except BaseException:  # it may be broken; the pool will see
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    def _take(self) -> sa.Connection:
+        return self.engine.connect() if self._spare is None else self._spare.take(self.engine, self.troubles)
+
+    def _give_back(self, connection: sa.Connection) -> None:
+        if self._spare is None:
+            connection.close()
+        else:
+            self._spare.give_back(self._engines.get(os.getpid()), connection, self.troubles)
 
     @contextmanager
     def statement(self) -> Iterator[OwnTransaction]:
@@ -236,7 +260,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """A connection to read from, in one transaction."""
-        with self._use(), self.engine.connect() as connection, connection.begin():
+        with self._use(), self._lent() as connection, self.dialect.begin(connection):
             yield connection
 
     @contextmanager
@@ -245,7 +269,7 @@ class Database:
         if self._kept.by == os.getpid():
             yield from self._keeping()
             return
-        with self._use(), self.engine.connect() as connection:
+        with self._use(), self._lent() as connection:
             yield self._autocommitting(connection)
 
     @contextmanager
@@ -260,12 +284,12 @@ class Database:
         finally:
             connection, self._kept.connection, self._kept.by = self._kept.connection, None, None
             if connection is not None:
-                connection.close()
+                self._give_back(connection)
 
     def _keeping(self) -> Iterator[sa.Connection]:
         kept = self._kept
         if kept.connection is None:
-            kept.connection = self._autocommitting(self.engine.connect())
+            kept.connection = self._autocommitting(self._take())
         try:
             yield kept.connection
         except BaseException:  # it may be broken; the pool will see
@@ -358,6 +382,8 @@ class Database:
         """Close this process's connections."""
         engine = self._engines.pop(os.getpid(), None)
         if engine is not None:
+            if self._spare is not None:
+                self._spare.close(engine)
             engine.dispose()
 
 

@@ -230,7 +230,7 @@ def test_a_statement_of_its_own_outlives_the_pools_connection(database: Database
     numbers = {"mysql": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
     kind = database.url.get_backend_name()
     if kind in numbers:  # SQLite has no server to lose
-        with database.engine.connect() as connection:
+        with database.autocommit() as connection:
             number = connection.execute(sa.text(numbers[kind])).scalar_one()
         killer = sa.create_engine(database.engine.url, isolation_level="AUTOCOMMIT")
         with killer.connect() as connection:

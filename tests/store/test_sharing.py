@@ -180,6 +180,8 @@ def shop(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         event.listen(engine, "commit", committed)
         brief(confect, mark)
         yield it
+        if (spare := confect.store.database._spare) is not None:
+            spare.close(engine)
         assert engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
     confect.store.database.dispose()
 

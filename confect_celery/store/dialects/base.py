@@ -37,6 +37,9 @@ class Dialect(ABC):
     """Whether mutations may share a transaction, each in a savepoint, without one waiting long for another."""
     holds: ClassVar[bool] = False
     """Whether rows may be held: a commit can do without the disk, and `kept_all_since` tells."""
+    spares: ClassVar[bool] = False
+    """Whether a connection can go from one use to another, in autocommit or not, and nobody need reset it."""
+
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -49,9 +52,13 @@ class Dialect(ABC):
     def create_engine(self) -> sa.Engine:
         """A new engine, its connections set up for our use."""
 
+    def begin(self, connection: sa.Connection) -> sa.RootTransaction:
+        """Begin a transaction."""
+        return connection.begin()
+
     def begin_write(self, connection: sa.Connection) -> sa.RootTransaction:
         """Begin a transaction that will write."""
-        return connection.begin()
+        return self.begin(connection)
 
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
         """Let each statement on `connection` be its own transaction."""

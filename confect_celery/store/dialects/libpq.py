@@ -10,14 +10,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.prepared import Answer
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.adapt import PyFormat
 
 __all__ = ["OTHERS_SESSION", "Step", "exchange", "forget", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
 
@@ -73,42 +76,32 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     After one that fails none is executed. Raises what SQLAlchemy would raise for that one; ValueError where all were
     executed, and a value that one gave cannot be read.
     """
-    import psycopg
-    from psycopg.adapt import Transformer
-
-    raw: psycopg.Connection[Any] = cast("Any", connection.connection.driver_connection)
-    session = connection.info.get(_SESSION)
+    lent, driver = connection.connection, _driver()
+    raw: psycopg.Connection[Any] = cast("Any", lent.driver_connection)
+    session = lent.info.get(_SESSION)
     if session is None:
-        session = connection.info[_SESSION] = _Session(Transformer(raw), set() if _can_prepare() else None)
+        session = lent.info[_SESSION] = _Session(driver.Transformer(raw), set() if _can_prepare() else None)
     prepared = session.prepared if raw.prepare_threshold is not None else None
-    with _translated(connection, steps[0].text):
+    try:
         sends = [(text, _dumped(session.adapter, values)) for text, values in steps]
         try:
             with raw.lock:
-                results, failed = raw.wait(_exchange(raw.pgconn, prepared, sends))
+                results, failed = raw.wait(_exchange(driver, raw.pgconn, prepared, sends))
         except BaseException as error:  # a time limit of the task's: the answers are still on their way
-            if not isinstance(error, psycopg.Error):
+            if not isinstance(error, driver.Error):
                 connection.invalidate(error)
             raise
+    except driver.Error as error:
+        raise_as_sqlalchemy(connection, steps[0].text, error)
     if failed is not None:
-        refusal = psycopg.errors.error_from_result(failed, raw.info.encoding)
+        refusal = driver.error_from_result(failed, raw.info.encoding)
         if refusal.sqlstate == OTHERS_SESSION:  # it may be so each time: this connection prepares nothing any more
             connection.info[_SESSION] = session._replace(prepared=None)
         raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
     try:
         return [_answer(session.adapter, result) for result in results]
-    except psycopg.DataError as error:  # a time without end, for example
+    except driver.DataError as error:  # a time without end, for example
         raise ValueError(str(error)) from error
-
-
-@contextmanager
-def _translated(connection: sa.Connection, text: str) -> Iterator[None]:
-    import psycopg
-
-    try:
-        yield
-    except psycopg.Error as error:
-        raise_as_sqlalchemy(connection, text, error)
 
 
 def raise_as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) -> NoReturn:
@@ -122,6 +115,50 @@ def raise_as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) 
     raise DBAPIError.instance(
         text, None, error, driver.Error, connection_invalidated=broken, dialect=connection.dialect
     ) from error
+
+
+class _Driver(NamedTuple):
+    """What of psycopg is used for each exchange; a process that never talks to PostgreSQL need not have it.
+
+    Its generators are compiled, where it is: each of ours costs as much as they all together.
+    """
+
+    Error: type[psycopg.Error]
+    DataError: type[psycopg.Error]
+    OperationalError: type[psycopg.Error]
+    error_from_result: Callable[..., psycopg.Error]
+    Transformer: Callable[[Any], Any]
+    TEXT: PyFormat
+    OK: int
+    FATAL_ERROR: int
+    PIPELINE_ABORTED: int
+    PIPELINE_SYNC: int
+    send: Callable[[Any], Generator[Any, Any, None]]
+    fetch: Callable[[Any], Generator[Any, Any, Any]]
+
+
+@functools.cache
+def _driver() -> _Driver:
+    import psycopg
+    from psycopg import generators
+    from psycopg.adapt import PyFormat, Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ConnStatus, ExecStatus
+
+    return _Driver(
+        psycopg.Error,
+        psycopg.DataError,
+        psycopg.OperationalError,
+        error_from_result,
+        Transformer,
+        PyFormat.TEXT,
+        ConnStatus.OK,
+        ExecStatus.FATAL_ERROR,
+        ExecStatus.PIPELINE_ABORTED,
+        ExecStatus.PIPELINE_SYNC,
+        generators.send,
+        generators.fetch,
+    )
 
 
 class _Session(NamedTuple):
@@ -140,9 +177,7 @@ def _name(text: str) -> bytes:
 
 
 def _dumped(adapter: Any, values: Sequence[Any]) -> Any:
-    from psycopg.adapt import PyFormat
-
-    return adapter.dump_sequence(values, [PyFormat.TEXT] * len(values)) if values else ()
+    return adapter.dump_sequence(values, [_driver().TEXT] * len(values)) if values else ()
 
 
 def _answer(adapter: Any, result: Any) -> Answer:
@@ -154,14 +189,10 @@ def _answer(adapter: Any, result: Any) -> Answer:
 
 
 def _exchange(
-    server: Any, prepared: set[str] | None, sends: Sequence[tuple[str, Any]]
+    driver: _Driver, server: Any, prepared: set[str] | None, sends: Sequence[tuple[str, Any]]
 ) -> Generator[Any, Any, tuple[list[Any], Any]]:
     """The results of those that were executed, and that of the one that failed. Yields what it waits for, as psycopg's
     own generators do."""
-    import psycopg
-    from psycopg.pq import ConnStatus, ExecStatus
-    from psycopg.waiting import Ready, Wait
-
     expected: list[str | None] = []
     """For each result to come, the text that it tells to be prepared now, if it does."""
     server.enter_pipeline_mode()
@@ -177,26 +208,21 @@ def _exchange(
             server.send_query_prepared(name, values)
         expected.append(None)
     server.pipeline_sync()
-    while server.flush():
-        if (yield Wait.RW) & Ready.R:
-            server.consume_input()
+    yield from driver.send(server)
     results: list[Any] = []
     failed, coming = None, iter(expected)
     while True:
-        while server.is_busy():
-            yield Wait.R
-            server.consume_input()
-        result = server.get_result()
+        result = yield from driver.fetch(server)
         if result is None:  # between the results of two; but of a connection that is gone there is nothing else
-            if server.status != ConnStatus.OK:
-                raise psycopg.OperationalError(f"the connection is lost: {server.get_error_message()}")
+            if server.status != driver.OK:
+                raise driver.OperationalError(f"the connection is lost: {server.get_error_message()}")
             continue
-        if result.status == ExecStatus.PIPELINE_SYNC:
+        if result.status == driver.PIPELINE_SYNC:
             break
         preparing = next(coming)
-        if result.status == ExecStatus.FATAL_ERROR:
+        if result.status == driver.FATAL_ERROR:
             failed = result
-        elif result.status != ExecStatus.PIPELINE_ABORTED:
+        elif result.status != driver.PIPELINE_ABORTED:
             if preparing is None:
                 results.append(result)
             elif prepared is not None:

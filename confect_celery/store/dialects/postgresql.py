@@ -61,9 +61,13 @@ _TRANSACTION_MS: Final = 500
 """After so long the server ends it in any case, from PostgreSQL 17 on: who cancels one of its rows waits no longer."""
 
 
+def _autocommits(connection: sa.Connection) -> bool:
+    return connection.get_execution_options().get("confect_begin", "") is None
+
+
 def _on_begin(connection: sa.Connection) -> None:
     # A connection stays as it was used last: who uses it once uses it so again, most likely.
-    wanted = connection.get_execution_options().get("confect_begin", "") is None
+    wanted = _autocommits(connection)
     raw: Any = connection.connection.driver_connection
     if raw.autocommit is not wanted and not raw.closed:  # what is closed already is for the statement to find out
         raw.autocommit = wanted
@@ -88,6 +92,7 @@ class PostgresqlDialect(Dialect):
     update_returning = True
     shares = True
     holds = True
+    spares = True
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
@@ -100,7 +105,13 @@ class PostgresqlDialect(Dialect):
 
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
         """No BEGIN of the driver's. SQLAlchemy's own way would set it up and back at each use of a connection."""
-        return connection.execution_options(confect_begin=None)
+        return connection if _autocommits(connection) else connection.execution_options(confect_begin=None)
+
+    def begin(self, connection: sa.Connection) -> sa.RootTransaction:
+        """As ever, on a connection that may have been in autocommit before."""
+        if _autocommits(connection):
+            connection.execution_options(confect_begin="")
+        return connection.begin()
 
     def among(
         self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
@@ -138,7 +149,7 @@ class PostgresqlDialect(Dialect):
 
     def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
         """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
-        if connection.get_execution_options().get("confect_begin", "") is not None or not _is_quick(connection):
+        if not (_autocommits(connection) and _is_quick(connection)):
             return statement.execute(connection, parameters)
         (answer,) = exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))
         return answer
