@@ -7,7 +7,9 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
+from confect_celery import Confect, Duration
 from confect_celery.metrics import Events
 from confect_celery.store import Database, Store
 from tests.support.waiting import wait_for
@@ -150,3 +152,17 @@ def test_it_ends_with_the_engine_that_it_was_of(database: Database) -> None:
     is_there = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
     with database.autocommit() as connection:
         wait_for(lambda: connection.scalar(is_there, {"pid": second}) == 0, within=10, what="its end")
+
+
+def test_calls_that_follow_each_other_lend_nothing_from_the_pool(confect: Confect) -> None:
+    @confect.group("t").internal_action
+    def act() -> None: ...
+
+    id = confect.scheduler.run_after(Duration.hours(1), act)
+    lent: list[object] = []
+    event.listen(confect.store.database.engine, "checkout", lambda *told: lent.append(told))
+    for _ in range(3):
+        confect.scheduler.run_after(Duration.hours(1), act)
+    assert confect.scheduler.cancel(id)
+    assert confect.scheduler.get(id) is not None
+    assert not lent
