@@ -33,7 +33,8 @@ TELLS_EVENTS: Final = "confect_events"
 
 _TRIES: Final = 10
 
-_HELD: Final = 16
+_HELD: Final = 17
+"""A third of the fullest batch by default, so that none of it is left over."""
 _FEWEST_HELD: Final = 3
 """To hold fewer together saves nothing."""
 

@@ -1,0 +1,51 @@
+"""On Redis, the channel that a worker consumes from keeps its client.
+
+kombu makes a client object for each command of its own that is no part of consuming: two a message, to note that a
+worker has it and that it is done. With redis-py 8 that is a seventh of what a worker's main process does for a task.
+They are all alike, and none holds a connection: each takes one from the channel's pool for as long as a command takes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+__all__ = ["KeptClientStep", "keep_client"]
+
+
+class KeptClientStep(bootsteps.StartStopStep):
+    """Once a worker consumes, and again whenever it has had to connect anew."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Consumer) -> None:
+        """Have the channel keep its client."""
+        consuming: Any = parent  # the stubs know little of it
+        keep_client(consuming.task_consumer.channel)
+
+
+def keep_client(channel: Any) -> bool:
+    """Have it use one client as long as it has the same pool; False where it is not kombu's own channel on Redis."""
+    kombu_redis = sys.modules.get("kombu.transport.redis")
+    own: Any = getattr(kombu_redis, "Channel", None)
+    if own is None or type(channel) is not own or not (hasattr(own, "_create_client") and hasattr(own, "pool")):
+        return False
+    make = channel._create_client
+    pool: Any = None
+    client: Any = None
+
+    def create(asynchronous: bool = False) -> Any:
+        nonlocal pool, client
+        if asynchronous:  # made once a channel anyway
+            return make(asynchronous)
+        if pool is not channel.pool:
+            client, pool = make(), channel.pool
+        return client
+
+    channel._create_client = create
+    return True
