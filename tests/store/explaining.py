@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from confect_celery.store import Store
 from tests.store.calls import Call, Tall
 
-__all__ = ["buffers", "check"]
+__all__ = ["buffers", "check", "reached"]
 
 _PAGES_A_STATEMENT: Final = 100
 _PAGES_A_ROW: Final = 25
@@ -138,6 +138,14 @@ def _on_postgresql(tall: Tall, call: Call, plans: str) -> None:
         bound = "$" in work.sql.partition("WHERE")[2].partition("LIMIT")[0]
         if plans == "generic" and work.reached and bound:
             assert "$" in work.conditions, work.plan  # else it was made for the parameters at hand
+
+
+def reached(tall: Tall, call: Call, plans: str) -> set[str]:
+    """How PostgreSQL comes to the rows of the table, with `custom` or `generic` plans: the kinds of scans, each with
+    its index."""
+    with _postgresql(tall.store.database.url, f"force_{plans}_plan") as (connection, told):
+        assert call.found(call.run(tall, connection))
+        return {each for work in told() for each in work.reached if not each.startswith("CTE")}
 
 
 def buffers(tall: Tall, run: Callable[[sa.Connection], bool]) -> int:

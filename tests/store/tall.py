@@ -113,8 +113,8 @@ _SPEAKS: Final = {
 }
 
 
-def fill(store: Store, made: dict[str, Stage], now: DateTime) -> None:
-    """Write the rows, and let the database look at what it has."""
+def fill(store: Store, made: dict[str, Stage], now: DateTime, *, settle: bool = True) -> None:
+    """Write the rows, and let the database look at what it has, if it is to `settle`."""
     name = store.database.url.get_backend_name()
     kind = "mysql" if name in ("mysql", "mariadb") else name
     with store.database.autocommit() as connection:
@@ -123,7 +123,7 @@ def fill(store: Store, made: dict[str, Stage], now: DateTime) -> None:
             statement = _insert(_SPEAKS[kind], kind, table, stage, now)
             doubled = connection.dialect.paramstyle in ("format", "pyformat")
             connection.exec_driver_sql(statement.replace("%", "%%") if doubled else statement)
-        for statement in _SPEAKS[kind].settle:
+        for statement in _SPEAKS[kind].settle if settle else ():
             connection.exec_driver_sql(statement.format(table=table))
 
 

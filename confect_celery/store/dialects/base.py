@@ -64,6 +64,10 @@ class Dialect(ABC):
         """Let each statement on `connection` be its own transaction."""
         return connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    def beside_id(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        """The column in a condition beside that on the id, by which alone the row is to be found."""
+        return column
+
     def among(
         self, column: sa.ColumnElement[Any], parameter: str, type_: sa.types.TypeEngine[Any]
     ) -> sa.ColumnElement[bool]:

@@ -25,6 +25,7 @@ class Base:
         c = self._c = table.c
         self._row = c.id == sa.bindparam("row", type_=AnyId())
         self._attempt = c.attempt == sa.bindparam("at_attempt", type_=AnyAttempt())
+        self._state_beside_id = dialect.beside_id(c.state)
         self._picked = dialect.among(c.id, "rows", AnyId())
         self._now = sa.bindparam("now", type_=c.next_at.type)
         self._then = sa.bindparam("then", type_=c.next_at.type)
@@ -45,6 +46,7 @@ class Base:
         return self._dialect.execute(connection, self._prepared(statement), parameters)
 
     def _transition(self, name: str, guard: sa.ColumnElement[bool], values: Mapping[str, Any]) -> sa.Update:
+        # The guard is by id, always.
         transition: Transition = TRANSITIONS[name]
-        leaves = sa.or_(*(state_is(self._c.state, kind) for kind in transition.leaves))
+        leaves = sa.or_(*(state_is(self._state_beside_id, kind) for kind in transition.leaves))
         return sa.update(self.table).where(guard, leaves).values(state=literal(transition.enters), **values)

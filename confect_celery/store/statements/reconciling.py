@@ -52,7 +52,8 @@ class Reconciling(Base):
             .with_for_update(skip_locked=True)
         )
         self._bury = self._transition("fail_running", self._picked, {**self._done, "error": self._failure})
-        self._renew = sa.update(table).where(self._picked, running).values(next_at=self._then)
+        runs = state_is(self._state_beside_id, StateKind.IN_PROGRESS)
+        self._renew = sa.update(table).where(self._picked, runs).values(next_at=self._then)
         self._finished = [c.state == literal(kind) for kind in StateKind if kind.terminal]
 
     def lose(self, connection: sa.Connection, id: str, attempt: int, until: DateTime) -> int | None:
