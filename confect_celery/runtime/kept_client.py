@@ -36,16 +36,16 @@ def keep_client(channel: Any) -> bool:
     if own is None or type(channel) is not own or not (hasattr(own, "_create_client") and hasattr(own, "pool")):
         return False
     make = channel._create_client
-    pool: Any = None
     client: Any = None
 
-    def create(asynchronous: bool = False) -> Any:
-        nonlocal pool, client
-        if asynchronous:  # made once a channel anyway
-            return make(asynchronous)
-        if pool is not channel.pool:
-            client, pool = make(), channel.pool
-        return client
+    def create(*asked: Any, **named: Any) -> Any:
+        nonlocal client
+        if asked or named:  # for the client that consumes, which a channel makes once anyway
+            return make(*asked, **named)
+        kept = client
+        if kept is None or kept.connection_pool is not channel.pool:
+            kept = client = make()
+        return kept
 
     channel._create_client = create
     return True

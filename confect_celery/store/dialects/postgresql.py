@@ -114,8 +114,8 @@ class PostgresqlDialect(Dialect):
         return connection.begin()
 
     def beside_id(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        """A text that fits no index: where few rows ran when they were last counted, a plan goes through the index of
-        running rows instead, with the entries of many that have ended."""
+        """A text that fits no index: where few rows ran when they were last counted, a plan would go through the index
+        of running rows instead, with the entries of many that have ended."""
         return column.concat(sa.literal_column("''"))
 
     def among(
