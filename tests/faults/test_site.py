@@ -42,7 +42,7 @@ def test_a_site_that_cannot_be_started_leaves_nothing_behind(database: str, tmp_
         site.__init__(tmp_path, "valkey", database)  # type: ignore[misc]
     assert not site.broker.process.alive
     assert not any(map(answers, site.ports))
-    assert set(threading.enumerate()) == threads
+    assert not set(threading.enumerate()) - threads  # those of tests before this one end when they have been idle
     assert not os.path.ismount(tmp_path / "disk")
     if database == "postgresql":
         assert len(site.ports) == 2
