@@ -15,7 +15,7 @@ from celery import bootsteps
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
-__all__ = ["KeptClientStep", "keep_client"]
+__all__ = ["KeptClientStep", "is_kombus_redis", "keep_client"]
 
 
 class KeptClientStep(bootsteps.StartStopStep):
@@ -29,11 +29,15 @@ class KeptClientStep(bootsteps.StartStopStep):
         keep_client(consuming.task_consumer.channel)
 
 
+def is_kombus_redis(channel: Any) -> bool:
+    """Whether it is exactly kombu's own channel on Redis: a subclass may be anything."""
+    own = getattr(sys.modules.get("kombu.transport.redis"), "Channel", None)
+    return own is not None and type(channel) is own
+
+
 def keep_client(channel: Any) -> bool:
     """Have it use one client as long as it has the same pool; False where it is not kombu's own channel on Redis."""
-    kombu_redis = sys.modules.get("kombu.transport.redis")
-    own: Any = getattr(kombu_redis, "Channel", None)
-    if own is None or type(channel) is not own or not (hasattr(own, "_create_client") and hasattr(own, "pool")):
+    if not (is_kombus_redis(channel) and hasattr(channel, "_create_client") and hasattr(type(channel), "pool")):
         return False
     make = channel._create_client
     client: Any = None

@@ -16,6 +16,7 @@ from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.cron_loop import CronLoop, Crons
 from confect_celery.runtime.dispatcher import Dispatcher
 from confect_celery.runtime.kept_client import KeptClientStep
+from confect_celery.runtime.late_acks import LateAcksStep
 from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.outbox import Outbox
 from confect_celery.runtime.pace import Pace
@@ -160,4 +161,4 @@ def install(parts: WorkerParts) -> None:
     install_control(parts.app)
     step = type("ConfectStep", (WorkerStep,), {"parts": parts})
     parts.app.steps["worker"].add(step)
-    parts.app.steps["consumer"].add(KeptClientStep)
+    parts.app.steps["consumer"].update({KeptClientStep, LateAcksStep})
