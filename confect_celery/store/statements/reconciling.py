@@ -110,13 +110,12 @@ class Reconciling(Base):
         within = c.id < ours
         if after >= ours or after >= others:
             after, within = max(after, others), c.id > others
-        ids = connection.scalars(sa.select(c.id).where(c.id > after, within).order_by(c.id).limit(batch)).all()
+        page = sa.select(c.id).where(c.id > after, within).order_by(c.id).limit(batch).subquery()
+        count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(page.c.id)).select_from(page)).one()
         end = None if after >= others else others
-        if not ids:
+        if last is None:
             return 0, end
         gone = connection.execute(
-            sa.delete(self.table).where(
-                c.id > after, c.id <= ids[-1], c.completed_time < oldest, sa.or_(*self._finished)
-            )
+            sa.delete(self.table).where(c.id > after, c.id <= last, c.completed_time < oldest, sa.or_(*self._finished))
         ).rowcount
-        return gone, ids[-1] if len(ids) == batch else end
+        return gone, last if count == batch else end
