@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 
@@ -78,6 +79,16 @@ def test_times_durations_and_models_come_back_as_they_went(db: Tables) -> None:
     assert found.binary_data == {"a": [address.model_dump(mode="json"), "red", AT.to_iso(), "PT1H"]}
     people.replace(id, found)  # a document that was read can be written again
     assert people.get(id) == found
+
+
+def test_the_database_may_make_a_value_of_it(db: Tables) -> None:
+    """Beside others that are plain, and beside none that is."""
+    people = db.table("people")
+    loud = people.insert({"name": sa.func.upper("anna"), "age": 3, "nick": None, "data": None})
+    assert dict(people.get(loud)) == dict(people.get(people.insert({"name": "ANNA", "age": 3}))) | {"id": loud}
+    assert people.get(people.insert({"id": sa.func.lower("MINE")}) or "mine").id == "mine"
+    lines = db.table("logs")
+    assert lines.insert({}) is None and lines.collect()[0].line is None
 
 
 def test_values_that_mean_nothing_are_refused(db: Tables) -> None:

@@ -44,9 +44,14 @@ class TableWriter(TableReader[Row]):
                 del values[key.key]  # a model's `id: int | None = None`
         if len(keys) == 1 and keys[0].key not in values and _needs_id(keys[0]):
             values[keys[0].key] = _id_for(keys[0], new_id(DateTime.now()))
-        inserted = self._connection.execute(sa.insert(self._table).values(values)).inserted_primary_key
-        made = tuple(inserted or ())
+        made = tuple(self._inserted(values).inserted_primary_key or ())
         return made[0] if len(made) == 1 else made or None
+
+    def _inserted(self, values: dict[str, Any]) -> sa.CursorResult[Any]:
+        statement = sa.insert(self._table)
+        if not values or any(map(_is_sql, values.values())):
+            return self._connection.execute(statement.values(values))
+        return self._connection.execute(statement, values)  # the same, for a quarter less of the time
 
     def patch(self, id: Any, fields: Fields) -> None:
         """Change these fields of the row and no others, of a model those that were set; raises NotFound."""
@@ -122,6 +127,10 @@ class DatabaseWriter(DatabaseReader):
         if name == SYSTEM_NAME:
             return SystemTableWriter(self._connection, resolver, convert, _cancel=self._cancel)
         return TableWriter(self._connection, resolver, convert)
+
+
+def _is_sql(value: Any) -> bool:
+    return isinstance(value, sa.ClauseElement) or hasattr(value, "__clause_element__")
 
 
 def _needs_id(key: sa.Column[Any]) -> bool:
