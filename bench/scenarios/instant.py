@@ -29,7 +29,11 @@ def _line(way: str, broker: str) -> str:
 GOALS: Final = [
     Goal(_NAME, _line("single", "redis"), 2.5, at_least=False, beside=_native_line("redis")),
     Goal(_NAME, _line("batched", "redis"), 0.5, at_least=False, beside=_native_line("redis")),
+    Goal(_NAME, _line("batched, mutations", "redis"), 0.5, at_least=False, beside=_native_line("redis")),
 ]
+
+_WAYS: Final = [("single", "action", 1), ("batched", "action", 50), ("batched, mutations", "mutation", 50)]
+"""How ours go, what they are, and how many share a message."""
 
 
 def measure(run: Run) -> None:
@@ -41,21 +45,21 @@ def measure(run: Run) -> None:
             run.report.skip(f"instant, {broker}", why)
             continue
         lines: dict[str, Callable[[], None]] = {"native": partial(_native, run, broker, count)}
-        for way, batch in (("single", 1), ("batched", 50)):
-            lines[way] = partial(_ours, run, way, batch, broker, count)
+        for way, kind, batch in _WAYS:
+            lines[way] = partial(_ours, run, way, kind, batch, broker, count)
         if broker == "redis" and not run.quick:
             for name in peers.chosen(run):
                 lines[name] = partial(_peer, run, name, count)
         run.contend(lines)
 
 
-def _ours(run: Run, way: str, batch: int, broker: str, count: int) -> None:
+def _ours(run: Run, way: str, kind: str, batch: int, broker: str, count: int) -> None:
     with run.shop(broker, confect_batch=batch) as shop:
         shop.worker()
         at = int((time.time() + 3) * 1000)
-        action = shop.module.functions["action"]
+        function = shop.module.functions[kind]
         when = DateTime.from_epoch_millis(at)
-        shop.confect.scheduler.run_many([(when, action, {"n": n}) for n in range(count)])
+        shop.confect.scheduler.run_many([(when, function, {"n": n}) for n in range(count)])
         _judge(run, shop, at / 1000, count, _line(way, broker))
 
 
