@@ -59,13 +59,14 @@ class LateAcks:
         if self.waiting:
             self._plan(_LATEST_SECONDS)
 
-    def end(self) -> deque[str]:
-        """Tell what waits, and leave the channel to itself. Returns what could not be told."""
+    def end(self, *, tell: bool) -> deque[str]:
+        """Leave the channel to itself; `tell` what waits first. Returns what was not told."""
         for name in ("ack", "append", "pipe_or_acquire"):
             vars(self._qos).pop(name, None)
         if self._planned is not None:
             self._planned.cancel()
-        self._try_to_tell()
+        if tell:
+            self._try_to_tell()
         return self.waiting
 
     def _ack(self, tag: str) -> None:
@@ -152,10 +153,12 @@ class LateAcksStep(bootsteps.StartStopStep):
             self._acks.begin(self._untold)
 
     def stop(self, parent: Consumer) -> None:
-        """End, before the channel does."""
+        """End, before the channel does. Of a worker that is to connect anew the next channel tells what waits: now it
+        would try for seconds, on a connection that is lost."""
         acks, self._acks = self._acks, None
         if acks is not None:
-            self._untold = acks.end()
+            anew = parent.blueprint.state == bootsteps.RUN  # type: ignore[attr-defined]  # the stubs forget it
+            self._untold = acks.end(tell=not anew)
 
     def terminate(self, parent: Consumer) -> None:
         """At a cold shutdown as well."""

@@ -159,31 +159,36 @@ def test_while_redis_is_away_it_waits_and_raises_nothing(taking: Taking, monkeyp
     wait_for(lambda: taking.turn() and not taking.noted(), within=5)
 
 
-def test_what_was_not_told_is_told_on_the_channel_after_it(taking: Taking) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["tried", "not tried"])
+def test_what_was_not_told_is_told_on_the_channel_after_it(taking: Taking, told: bool) -> None:
     first = taking.take(OURS)
     first.ack()
-    with taking.no_connections():
-        untold = taking.acks.end()
+    with taking.no_connections() as refused:
+        untold = taking.acks.end(tell=told)
+        assert bool(refused()) is told
     assert list(untold) == [first.delivery_tag] and not is_late(taking.channel)
 
     later = LateAcks(taking.connection.channel(), taking.hub)
     later.begin(untold)
     wait_for(lambda: taking.turn() and not taking.noted(), within=5)
-    assert not later.end()
+    assert not later.end(tell=True)
 
 
 def test_at_the_end_all_is_told_and_the_channel_left_to_itself(taking: Taking) -> None:
     first, second = taking.take(OURS), taking.take(OURS)
     first.ack()
-    assert not taking.acks.end()
+    assert not taking.acks.end(tell=True)
     assert taking.noted() == tags(second)
     assert not is_late(taking.channel)
     second.ack()
     assert taking.noted() == set()
 
 
-def test_workers_have_it(new_rig: Callable[..., Rig]) -> None:
-    """Also after they had to connect anew; and a worker that has stopped has told all."""
+def test_workers_have_it(new_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after they had to connect anew, when they do not try what is lost; one that has stopped has told all."""
+    tried: list[bool] = []
+    end = LateAcks.end
+    monkeypatch.setattr(LateAcks, "end", lambda acks, *, tell: tried.append(tell) or end(acks, tell=tell))
     rig = new_rig("redis", worker_cancel_long_running_tasks_on_connection_loss=True)
     url = rig.app.conf.broker_url
     with redis.Redis.from_url(url) as server, start_worker(rig.app, pool="solo", perform_ping_check=False) as worker:
@@ -202,4 +207,4 @@ def test_workers_have_it(new_rig: Callable[..., Rig]) -> None:
         rig.succeeded([rig.schedule(rig.shop.mark, "after")])
     with redis.Redis.from_url(url) as server:
         assert not server.exists("unacked", "unacked_index")
-    assert not is_late(second)
+    assert not is_late(second) and tried == [False, True]
