@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import bootsteps
 from kombu.transport.virtual import QoS
 
-from confect_celery.runtime.batches import BATCH_HEADER
+from confect_celery.runtime.batches import BATCH_TASK
 from confect_celery.runtime.kept_client import is_kombus_redis
-from confect_celery.runtime.messages import ATTEMPT_HEADER
+from confect_celery.runtime.task import attempt_of
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -34,15 +33,12 @@ _LATEST_SECONDS: Final = 0.01
 _AGAIN_SECONDS: Final = 1.0
 """After a failure they are told again after so long."""
 
-_MOST: Final = 1000
-"""More than so many are not told in one go."""
-
 
 class LateAcks:
     """Those of one channel, from `begin()` to `end()`. `hub` is the worker's loop, which all calls come from."""
 
     def __init__(self, channel: Any, hub: Any) -> None:
-        self.waiting: deque[str] = deque()
+        self.waiting: list[str] = []
         """The delivery tags that are still to be told."""
         self._qos = channel.qos
         self._hub = hub
@@ -50,7 +46,7 @@ class LateAcks:
         self._planned: Any = None
         self._carrying = False
 
-    def begin(self, waiting: deque[str]) -> None:
+    def begin(self, waiting: list[str]) -> None:
         """Stand between the channel and Redis. `waiting` is what was not told on the channel before this one."""
         qos = self._qos
         self.waiting.extend(waiting)
@@ -59,7 +55,7 @@ class LateAcks:
         if self.waiting:
             self._plan(_LATEST_SECONDS)
 
-    def end(self, *, tell: bool) -> deque[str]:
+    def end(self, *, tell: bool) -> list[str]:
         """Leave the channel to itself; `tell` what waits first. Returns what was not told."""
         for name in ("ack", "append", "pipe_or_acquire"):
             vars(self._qos).pop(name, None)
@@ -79,10 +75,11 @@ class LateAcks:
             self._plan(_LATEST_SECONDS)
 
     def _is_ours(self, tag: str) -> bool:
+        # Whatever runs without a claim would run again: a plain task does, where its message names no attempt readably.
         try:
             headers = self._qos.get(tag).headers
-            return ATTEMPT_HEADER in headers or BATCH_HEADER in headers
-        except (KeyError, TypeError, AttributeError):  # acknowledged before, or somebody's without any
+            return attempt_of(headers) >= 0 or headers.get("task") == BATCH_TASK
+        except (KeyError, AttributeError):  # acknowledged before, or somebody's without any
             return False
 
     def _append(self, message: Any, tag: str) -> None:
@@ -105,13 +102,14 @@ class LateAcks:
 
     @contextmanager
     def _told_by(self, pipe: Any) -> Iterator[None]:
-        tags = [self.waiting.popleft() for _ in range(min(len(self.waiting), _MOST))]
+        tags = list(self.waiting)  # few, for while Redis is away no more come
+        self.waiting.clear()
         try:
             for tag in tags:
                 self._qos._remove_from_indices(tag, pipe)
             yield
         except BaseException:
-            self.waiting.extendleft(reversed(tags))  # to remove one twice does no harm
+            self.waiting[:0] = tags  # to remove one twice does no harm
             raise
 
     def _plan(self, seconds: float) -> None:
@@ -125,7 +123,7 @@ class LateAcks:
     def _try_to_tell(self) -> bool:
         """Never raises: a timer that does would have the worker connect anew."""
         try:
-            while self.waiting:
+            if self.waiting:
                 with self._own_pipe() as pipe, self._told_by(pipe):
                     pipe.execute()
         except Exception as error:
@@ -142,7 +140,7 @@ class LateAcksStep(bootsteps.StartStopStep):
     def __init__(self, parent: Consumer, **options: Any) -> None:
         super().__init__(parent, **options)
         self._acks: LateAcks | None = None
-        self._untold: deque[str] = deque()
+        self._untold: list[str] = []
 
     def start(self, parent: Consumer) -> None:
         """Begin on the worker's channel, where it is kombu's own on Redis and the worker has a loop."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import redis
+
 from confect_celery import Duration, ScheduledFunction
 from tests.support.processes import Worker
 from tests.support.waiting import wait_for
@@ -70,6 +72,14 @@ class Rig:
     def schedule(self, function: Any, label: str, delay: Duration = NEAR) -> str:
         """Schedule a function that takes a label, by default within the horizon."""
         return str(self.scheduler.run_after(delay, function, {"label": label}))
+
+    def cut_redis(self) -> None:
+        """Cut all connections to this shop's part of Redis."""
+        with redis.Redis.from_url(self.app.conf.broker_url) as server:
+            ours = server.connection_pool.connection_kwargs["db"]
+            for each in server.client_list():
+                if int(each["db"]) == ours and each["cmd"] != "client|list":
+                    server.client_kill_filter(_id=each["id"])
 
     def close(self) -> None:
         """End everything."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import redis
 from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer, Queue
 from kombu.transport import redis as kombu_redis
@@ -110,11 +109,7 @@ def test_workers_have_it(new_rig: Callable[..., Rig]) -> None:
         assert keeps(first)
         rig.succeeded([rig.schedule(rig.shop.mark, "before")])
 
-        with redis.Redis.from_url(rig.app.conf.broker_url) as server:
-            ours = server.connection_pool.connection_kwargs["db"]
-            for each in server.client_list():
-                if int(each["db"]) == ours and each["cmd"] != "client|list":
-                    server.client_kill_filter(_id=each["id"])
+        rig.cut_redis()
         second = wait_for(lambda: (now := consuming.task_consumer) and now.channel is not first and now.channel)
         wait_for(lambda: keeps(second))
         rig.succeeded([rig.schedule(rig.shop.mark, "after")])

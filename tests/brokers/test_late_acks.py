@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from celery.contrib.testing.worker import start_worker
 from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub
 
-from confect_celery.runtime.batches import BATCH_HEADER
+from confect_celery.runtime.batches import BATCH_HEADER, BATCH_TASK
 from confect_celery.runtime.late_acks import LateAcks
 from confect_celery.runtime.messages import ATTEMPT_HEADER
 from tests.brokers.rig import Rig
@@ -22,7 +21,7 @@ from tests.support.brokers import Brokers
 from tests.support.waiting import wait_for
 
 OURS = {ATTEMPT_HEADER: 1}
-BATCH = {BATCH_HEADER: []}
+BATCH = {"task": BATCH_TASK, BATCH_HEADER: []}
 QUEUE = Queue("late")
 
 
@@ -38,7 +37,7 @@ class Taking:
         self.seen = redis.Redis.from_url(url, decode_responses=True)
         self._consumer = Consumer(self.channel, [QUEUE], callbacks=[lambda _body, message: self.got.append(message)])
         self._consumer.consume()
-        self.acks.begin(deque())
+        self.acks.begin([])
 
     def take(self, headers: dict[str, Any]) -> Any:
         """Publish one and take it."""
@@ -70,8 +69,10 @@ class Taking:
         before = all_refused()
         self.channel._disconnect_pools()
         self.seen.config_set("maxclients", 1)
-        yield lambda: all_refused() - before
-        self.seen.config_set("maxclients", 100)
+        try:
+            yield lambda: all_refused() - before
+        finally:
+            self.seen.config_set("maxclients", 100)
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -115,7 +116,11 @@ def test_without_a_next_one_it_is_told_in_time(taking: Taking) -> None:
     wait_for(lambda: taking.turn() and not taking.noted(), within=5)
 
 
-@pytest.mark.parametrize("headers", [{}, {"confect": 1}, {"id": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"task": "mail"}, {BATCH_HEADER: []}, {ATTEMPT_HEADER: "1"}, {ATTEMPT_HEADER: -1}, {**OURS, "id": ["x"]}],
+    ids=str,
+)
 def test_those_of_others_are_told_at_once(taking: Taking, headers: dict[str, Any]) -> None:
     ours = taking.take(OURS)
     ours.ack()
@@ -198,10 +203,7 @@ def test_workers_have_it(new_rig: Callable[..., Rig], monkeypatch: pytest.Monkey
         rig.succeeded([rig.schedule(rig.shop.mark, f"before {n}") for n in range(10)])
         wait_for(lambda: not server.exists("unacked", "unacked_index"))
 
-        ours = server.connection_pool.connection_kwargs["db"]
-        for each in server.client_list():
-            if int(each["db"]) == ours and each["cmd"] != "client|list":
-                server.client_kill_filter(_id=each["id"])
+        rig.cut_redis()
         second = wait_for(lambda: (now := consuming.task_consumer) and now.channel is not first and now.channel)
         wait_for(lambda: is_late(second))
         rig.succeeded([rig.schedule(rig.shop.mark, "after")])

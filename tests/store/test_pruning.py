@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -64,26 +61,14 @@ def test_a_walk_passes_over_rows_without_fetching_them(databases: Databases, tmp
         store.migrate()
         fill(store, {"waiting": Stage(1, 2_500, "pending", (-30 * _DAY, -8 * _DAY))}, DateTime.now())
         walking = reconciler(store)
-        with listening(store, lambda cursor: fetched.append(cursor.rowcount)):
-            while walking.prune():
-                pass
+        sa.event.listen(
+            store.database.engine, "after_cursor_execute", lambda _, cursor, *rest: fetched.append(cursor.rowcount)
+        )
+        while walking.prune():
+            pass
         assert count(store) == 2_500
         store.database.dispose()
     assert fetched and max(fetched) == 1, "of each statement, how many rows came or went"
-
-
-@contextmanager
-def listening(store: Store, hear: Callable[[Any], None]) -> Iterator[None]:
-    """After each statement that goes by SQLAlchemy."""
-
-    def executed(_connection: Any, cursor: Any, *_: Any) -> None:
-        hear(cursor)
-
-    sa.event.listen(store.database.engine, "after_cursor_execute", executed)
-    try:
-        yield
-    finally:
-        sa.event.remove(store.database.engine, "after_cursor_execute", executed)
 
 
 def test_what_is_old_goes_in_batches_that_block_nobody(databases: Databases, tmp_path: Path) -> None:
