@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 __all__ = ["Answer", "Prepared"]
+
+_FLOAT8: Final = 701
+_NUMERIC: Final = 1700
 
 
 class Answer(NamedTuple):
@@ -46,6 +50,10 @@ class Prepared:
             return Answer(result.rowcount, [])
         rows = [tuple(row) for row in result]
         return Answer(len(rows), rows)
+
+    def text(self, dialect: sa.Dialect) -> str:
+        """The text for the driver."""
+        return self._formed(dialect).text
 
     def bound(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, Any]:
         """The text for the driver, and the values as it takes them."""
@@ -89,7 +97,7 @@ class _Form:
         ]
 
         columns: Any = getattr(statement, "exported_columns", ())
-        self.results = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+        self.results = [_reader(column.type.dialect_impl(dialect), dialect) for column in columns]
 
     @functools.cached_property
     def numbered(self) -> tuple[str, list[str]]:
@@ -102,6 +110,21 @@ class _Form:
         for name, process in self._process:
             values[name] = process(values[name])
         return values if self._order is None else tuple(values[name] for name in self._order)
+
+
+def _reader(type_: TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    if not (isinstance(type_, (sa.Numeric, sa.Float)) and dialect.name == "postgresql"):
+        process: Callable[[Any], Any] | None = type_.result_processor(dialect, None)
+        return process
+    # The only ones that ask what the server calls it; the driver's value says as much.
+    numeric: Any = type_  # untyped there
+    of_float, of_other = (numeric.result_processor(dialect, oid) for oid in (_FLOAT8, _NUMERIC))
+
+    def read(value: Any) -> Any:
+        process = of_float if type(value) is float else of_other
+        return value if value is None or process is None else process(value)
+
+    return read
 
 
 class _Numbers(dict[str, str]):

@@ -150,22 +150,20 @@ class SharedTransaction:
         """A statement on its connection raised this."""
         self._troubled = self._troubled or isinstance(error, OperationalError)
 
-    def executes(self, statement: str) -> None:
-        """A statement is about to be executed on its connection."""
+    def executes(self, statement: str) -> str | None:
+        """A statement is about to be executed on its connection: if it is the first of a part, in its savepoint."""
         part = self._running
         if part is None:
-            return
-        if not part.has_savepoint:
-            part.has_savepoint = True
-            self._database.dialect.begin_savepoint(part.connection, part.savepoint_name)
-        if self._rows.table.name not in statement:
-            return
-        if _READS.match(statement) is not None:
-            self._troubled = self._troubled or part.before > 0
-        elif _INSERTS.match(statement) is None:
-            # It may be one of these that it changes: they are looked at again.
-            self._locked.clear()
-            self._untouched = False
+            return None
+        first, part.has_savepoint = not part.has_savepoint, True
+        if self._rows.table.name in statement:
+            if _READS.match(statement) is not None:
+                self._troubled = self._troubled or part.before > 0
+            elif _INSERTS.match(statement) is None:
+                # It may be one of these that it changes: they are looked at again.
+                self._locked.clear()
+                self._untouched = False
+        return part.savepoint_name if first else None
 
     def _undo(self, part: Part) -> None:
         at = self.parts.index(part)

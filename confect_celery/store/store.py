@@ -40,7 +40,8 @@ class Store:
         self.table = scheduled_functions_table(metadata, schema=within, prefix=prefix)
         self.rows = Statements(self.table, self.database.dialect)
         self.crons = CronStatements(crons_table(metadata, schema=within, prefix=prefix))
-        self.catalog = Catalog(self.database.tables if schema is None else schema, self.rows.system)
+        tables = self.database.tables if schema is None else schema
+        self.catalog = Catalog(tables, self.rows.system, self.database.execute)
         if self.database.dialect.creates_itself:
             self.database.on_first_use(self._upgrade)
 

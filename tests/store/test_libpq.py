@@ -27,7 +27,7 @@ from confect_celery import (
     StateKind,
 )
 from confect_celery.metrics import Events
-from confect_celery.store import Store
+from confect_celery.store import SharedTransaction, Store
 from confect_celery.store.dialects.libpq import Step, exchange
 from confect_celery.testing import harness
 
@@ -94,6 +94,35 @@ def test_how_many_round_trips_a_job_takes(confect: Confect, waits: Callable[[], 
             confect.scheduler.cancel(id)
             took["cancel"] = waits()
     assert took == {"call": 1, "mutation": 2, "action": 2, "cancel": 1}
+
+
+def test_a_write_takes_one_and_in_a_shared_transaction_its_savepoint_with_it(
+    confect: Confect, waits: Callable[[], int]
+) -> None:
+    store, rows = confect.store, []
+    with harness(confect) as shop:
+        group = confect.group("t")
+
+        @group.internal_mutation
+        def mutates(args: Label) -> None: ...
+
+        ids = [confect.scheduler.run_after(SECOND, mutates, {"label": "x"}) for _ in range(3)]
+        shop.clock.advance(SECOND)
+        rows = list(store.database.reading(lambda connection: store.rows.load_many(connection, ids)).values())
+    took = []
+    for _ in range(2):  # a connection looks at what it uses for the first time
+        shared = SharedTransaction(store.database, store.rows, relaxed=False)
+        for row in rows:
+            waits()
+            part = shared.enter(row, rows)
+            assert part is not None
+            table = DatabaseWriter(part.connection, store.catalog, lambda id: False).table("marks")
+            id = table.insert({"id": len(took), "label": "x"})
+            table.patch(id, {"label": "y"})
+            assert table.get(id).label == "y" and shared.stands(part, None)
+            took.append(waits())
+        shared.abandon(RuntimeError())
+    assert took[3:] == [4, 3, 3], "the first has the lock of all, and each a write, a change and a look"
 
 
 def test_what_fails_keeps_the_rest_from_happening(store: Store) -> None:

@@ -40,6 +40,9 @@ class Dialect(ABC):
     spares: ClassVar[bool] = False
     """Whether a connection can go from one use to another, in autocommit or not, and nobody need reset it."""
 
+    listeners: ClassVar[int] = 0
+    """How many of ours `create_engine` has listen to the texts of statements."""
+
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
 
@@ -135,6 +138,18 @@ class Dialect(ABC):
         `checked` is the same, and divides by zero where it did not change as many as its own parameter `many` says.
         """
         return self.execute(connection, change, parameters).rowcount == many
+
+    def is_direct(self, connection: sa.Connection) -> bool:
+        """Whether `execute_direct` goes past SQLAlchemy's events now."""
+        return False
+
+    def execute_direct(
+        self, connection: sa.Connection, savepoint: str | None, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Answer:
+        """Begin the savepoint, if one is named, and execute a statement of the shop's own."""
+        if savepoint is not None:
+            self.begin_savepoint(connection, savepoint)
+        return statement.execute(connection, parameters)
 
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]

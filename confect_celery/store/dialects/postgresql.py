@@ -93,6 +93,7 @@ class PostgresqlDialect(Dialect):
     shares = True
     holds = True
     spares = True
+    listeners = 1
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
@@ -191,6 +192,18 @@ class PostgresqlDialect(Dialect):
                 return False
             raise
         return True
+
+    def is_direct(self, connection: sa.Connection) -> bool:
+        """Where the server has been told of a transaction, or there is none."""
+        return _is_quick(connection) and (_is_inside(connection) or _autocommits(connection))
+
+    def execute_direct(
+        self, connection: sa.Connection, savepoint: str | None, statement: Prepared, parameters: Mapping[str, Any]
+    ) -> Answer:
+        """One round trip for both, and the values are of the types that psycopg's cursors give them."""
+        text, values = statement.numbered(connection.dialect, parameters)
+        before = () if savepoint is None else (Step(f"SAVEPOINT {savepoint}"),)
+        return exchange(connection, *before, Step(text, values, typed=True))[-1]
 
     def in_savepoint(
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]

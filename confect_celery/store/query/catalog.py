@@ -10,6 +10,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from confect_celery.errors import UnknownTable
 from confect_celery.store.query.fields import Resolver
+from confect_celery.store.query.kept import Execute, KeptStatements
 from confect_celery.store.query.system import SYSTEM_NAME, SystemResolver, SystemTable
 
 __all__ = ["Catalog"]
@@ -18,8 +19,11 @@ __all__ = ["Catalog"]
 class Catalog:
     """The shop's tables, from its MetaData or else as the database describes them, and the system table."""
 
-    def __init__(self, metadata: sa.MetaData | None, system: SystemTable) -> None:
+    def __init__(self, metadata: sa.MetaData | None, system: SystemTable, execute: Execute | None = None) -> None:
+        """`execute` executes the statements that are kept; without it SQLAlchemy does, as any other."""
         self._known = metadata
+        self._execute: Execute = execute or (lambda connection, each, parameters: each.execute(connection, parameters))
+        self._kept: dict[sa.Table, KeptStatements] = {}
         self._reflected: dict[str, sa.Table] = {}
         self.system = system
 
@@ -39,6 +43,13 @@ class Catalog:
             close = [SYSTEM_NAME] if like_system else difflib.get_close_matches(str(name), known, 3)
             raise UnknownTable(str(name), close)
         return Resolver(name, table)
+
+    def kept(self, table: sa.Table) -> KeptStatements:
+        """The statements that are kept of a table of the shop's."""
+        kept = self._kept.get(table)
+        if kept is None or not kept.fit:
+            kept = self._kept[table] = KeptStatements(table, self._execute)
+        return kept
 
     def _find(self, name: str, connection: sa.Connection) -> sa.Table | None:
         # Under its physical name the system table could be written by hand.

@@ -52,10 +52,11 @@ class Resolver:
 
     def column(self, name: str | int) -> sa.Column[Any]:
         """The column of that name; raises UnknownField."""
-        known = self.table.columns.keys()
-        if name not in known:
-            raise UnknownField(self.name, str(name), difflib.get_close_matches(str(name), known, 3))
-        return self.table.columns[name]
+        columns = self.table.columns
+        found = columns.get(name) if isinstance(name, str) else None  # it takes a place as well
+        if found is None:
+            raise UnknownField(self.name, str(name), difflib.get_close_matches(str(name), columns.keys(), 3))
+        return found
 
     def field(self, path: FieldPath) -> Field:
         """The field at a path; raises UnknownField, and InvalidFilter for a path that leads nowhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +47,7 @@ _FAMILIES: tuple[tuple[tuple[type[Any], ...], Kind], ...] = (
 )
 
 
+@functools.lru_cache(maxsize=4096)
 def kind_of(type_: sa.types.TypeEngine[Any]) -> Kind:
     """The family of a column type. A TypeDecorator of the shop's takes its own values, unless it decorates JSON."""
     for classes, kind in _FAMILIES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
@@ -14,6 +14,7 @@ from confect_celery.store.query.catalog import Catalog
 from confect_celery.store.query.document import Document
 from confect_celery.store.query.fields import Field, FieldPath, Resolver
 from confect_celery.store.query.filters import Condition, Filter
+from confect_celery.store.query.kept import KeptStatements
 from confect_celery.store.query.ordering import Direction, SortKey, beyond, order_by, sort_keys
 from confect_celery.store.query.system import SYSTEM_NAME
 from confect_celery.store.query.values import equals, from_column, is_uuid
@@ -42,7 +43,8 @@ class Query(Generic[Row]):
 
     _connection: sa.Connection
     _resolver: Resolver
-    _convert: Callable[[sa.Row[Any]], Row]
+    _convert: Callable[[Any], Row]
+    """Makes a row of what the database gave for the table's columns."""
     _where: tuple[sa.ColumnElement[bool], ...] = ()
     _present: frozenset[sa.Column[Any]] = frozenset()
     _by: tuple[Field | None, Direction] = (None, "asc")
@@ -178,8 +180,11 @@ def _size(count: int, least: int) -> int:
     return min(count, _MOST_ROWS)
 
 
+@dataclass(frozen=True, eq=False)
 class TableReader(Query[Row]):
     """A table to read: a query over all of its rows, and `get` and `find` by id."""
+
+    _kept: KeptStatements | None = None
 
     def get(self, id: Any) -> Row:
         """The row with this id, a tuple for a composite key; raises NotFound."""
@@ -190,7 +195,8 @@ class TableReader(Query[Row]):
 
     def find(self, id: Any) -> Row | None:
         """The row with this id, or None."""
-        rows = self._rows(self._select().where(self._is(id)))
+        found = self._kept.find(self._connection, id) if self._kept is not None else None
+        rows = self._rows(self._select().where(self._is(id))) if found is None else list(map(self._convert, found))
         return rows[0] if rows else None
 
     def _is(self, id: Any) -> sa.ColumnElement[bool]:
@@ -225,15 +231,17 @@ class DatabaseReader:
     def table(self, name: str) -> TableReader[Any]:
         """The table called `name`; raises UnknownTable."""
         resolver, convert = self._open(name)
-        return TableReader(self._connection, resolver, convert)
+        if name == SYSTEM_NAME:
+            return TableReader(self._connection, resolver, convert)
+        return TableReader(self._connection, resolver, convert, _kept=self._catalog.kept(resolver.table))
 
-    def _open(self, name: str) -> tuple[Resolver, Callable[[sa.Row[Any]], Any]]:
+    def _open(self, name: str) -> tuple[Resolver, Callable[[Any], Any]]:
         resolver = self._catalog.resolver(name, self._connection)
         if name == SYSTEM_NAME:
             return resolver, self._catalog.system.to_scheduled_function
         columns = list(resolver.table.columns.keys())
 
-        def convert(row: sa.Row[Any]) -> Document:
+        def convert(row: Iterable[Any]) -> Document:
             return Document(name, {key: from_column(value) for key, value in zip(columns, row, strict=False)})
 
         return resolver, convert

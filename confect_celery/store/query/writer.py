@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
@@ -15,6 +15,7 @@ from confect_celery.errors import NotFound, SystemTableReadOnly
 from confect_celery.store.ids import new_id
 from confect_celery.store.query.catalog import Catalog
 from confect_celery.store.query.document import Document
+from confect_celery.store.query.kept import is_sql
 from confect_celery.store.query.reader import DatabaseReader, TableReader
 from confect_celery.store.query.system import SYSTEM_NAME
 from confect_celery.store.query.values import to_column
@@ -44,14 +45,17 @@ class TableWriter(TableReader[Row]):
                 del values[key.key]  # a model's `id: int | None = None`
         if len(keys) == 1 and keys[0].key not in values and _needs_id(keys[0]):
             values[keys[0].key] = _id_for(keys[0], new_id(DateTime.now()))
-        made = tuple(self._inserted(values).inserted_primary_key or ())
+        made = tuple(self._inserted(values))
         return made[0] if len(made) == 1 else made or None
 
-    def _inserted(self, values: dict[str, Any]) -> sa.CursorResult[Any]:
+    def _inserted(self, values: dict[str, Any]) -> Sequence[Any]:
+        made = self._kept.insert(self._connection, values) if self._kept is not None else None
+        if made is not None:
+            return made
         statement = sa.insert(self._table)
-        if not values or any(map(_is_sql, values.values())):
-            return self._connection.execute(statement.values(values))
-        return self._connection.execute(statement, values)  # the same, for a quarter less of the time
+        if not values or any(map(is_sql, values.values())):
+            return self._connection.execute(statement.values(values)).inserted_primary_key or ()
+        return self._connection.execute(statement, values).inserted_primary_key or ()  # for a quarter less of the time
 
     def patch(self, id: Any, fields: Fields) -> None:
         """Change these fields of the row and no others, of a model those that were set; raises NotFound."""
@@ -74,9 +78,15 @@ class TableWriter(TableReader[Row]):
         if not values:
             self.get(id)
             return
-        if not self._connection.execute(sa.update(self._table).where(self._is(id)).values(values)).rowcount:
+        if not self._updated(id, values):
             # MySQL counts changed rows: a patch that changes nothing may have found its row all the same.
             self.get(id)
+
+    def _updated(self, id: Any, values: dict[str, Any]) -> int:
+        answer = self._kept.update(self._connection, id, values) if self._kept is not None else None
+        if answer is not None:
+            return answer.rowcount
+        return self._connection.execute(sa.update(self._table).where(self._is(id)).values(values)).rowcount
 
     def _values(self, document: Fields, *, only_set: bool = False) -> dict[str, Any]:
         given = dict(document)
@@ -126,11 +136,7 @@ class DatabaseWriter(DatabaseReader):
         resolver, convert = self._open(name)
         if name == SYSTEM_NAME:
             return SystemTableWriter(self._connection, resolver, convert, _cancel=self._cancel)
-        return TableWriter(self._connection, resolver, convert)
-
-
-def _is_sql(value: Any) -> bool:
-    return isinstance(value, sa.ClauseElement) or hasattr(value, "__clause_element__")
+        return TableWriter(self._connection, resolver, convert, _kept=self._catalog.kept(resolver.table))
 
 
 def _needs_id(key: sa.Column[Any]) -> bool:
