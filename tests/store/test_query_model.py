@@ -159,7 +159,7 @@ def db(request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: A
 
 
 def check(db: Tables, stored: list[dict[str, Any]], models: list[Model]) -> None:
-    db.connection.execute(db.store.catalog.resolver("people", db.connection).table.delete())
+    db.connection.execute(db.store.catalog.open("people", db.connection).resolver.table.delete())
     db.people(*stored)
     for model in models:
         expected = [n for n, row in enumerate(stored) if model.holds(row)]

@@ -29,6 +29,8 @@ _MOST_KEPT: Final = 32
 _BY_CHARACTER: Final = ("postgresql", "sqlite")
 """Where texts are equal only if each character is."""
 
+_NEVER_SQL: Final = frozenset({str, int, NoneType})
+
 _REFUSED: Final = (SQLAlchemyError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """Of a value that its column does not take."""
 
@@ -191,4 +193,6 @@ def _asks_for_nothing(call: Any) -> bool:
 
 def is_sql(value: Any) -> bool:
     """Whether the value is an expression for the database to work out."""
-    return isinstance(value, sa.ClauseElement) or hasattr(value, "__clause_element__")
+    return type(value) not in _NEVER_SQL and (
+        isinstance(value, sa.ClauseElement) or hasattr(value, "__clause_element__")
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
@@ -16,8 +16,7 @@ from confect_celery.store.query.fields import Field, FieldPath, Resolver
 from confect_celery.store.query.filters import Condition, Filter
 from confect_celery.store.query.kept import KeptStatements
 from confect_celery.store.query.ordering import Direction, SortKey, beyond, order_by, sort_keys
-from confect_celery.store.query.system import SYSTEM_NAME
-from confect_celery.store.query.values import equals, from_column, is_uuid
+from confect_celery.store.query.values import equals, is_uuid
 from confect_celery.store.row import ScheduledFunction
 
 __all__ = ["DatabaseReader", "Page", "Query", "TableReader"]
@@ -230,18 +229,5 @@ class DatabaseReader:
     def table(self, name: str) -> TableReader[Document]: ...
     def table(self, name: str) -> TableReader[Any]:
         """The table called `name`; raises UnknownTable."""
-        resolver, convert = self._open(name)
-        if name == SYSTEM_NAME:
-            return TableReader(self._connection, resolver, convert)
-        return TableReader(self._connection, resolver, convert, _kept=self._catalog.kept(resolver.table))
-
-    def _open(self, name: str) -> tuple[Resolver, Callable[[Any], Any]]:
-        resolver = self._catalog.resolver(name, self._connection)
-        if name == SYSTEM_NAME:
-            return resolver, self._catalog.system.to_scheduled_function
-        columns = list(resolver.table.columns.keys())
-
-        def convert(row: Iterable[Any]) -> Document:
-            return Document(name, {key: from_column(value) for key, value in zip(columns, row, strict=False)})
-
-        return resolver, convert
+        resolver, convert, kept = self._catalog.open(name, self._connection)
+        return TableReader(self._connection, resolver, convert, _kept=kept)

@@ -7,6 +7,7 @@ import enum
 import json
 import uuid
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ __all__ = [
 
 _MYSQL: Final = mysql.dialect()
 _UTF8: Final = mysql.CHAR(charset="utf8mb4")
+_PLAIN: Final = frozenset({str, int, float, bool, NoneType})
 
 
 def to_column(value: Any, column: sa.Column[Any], dialect: str) -> Any:
@@ -46,6 +48,8 @@ def to_column(value: Any, column: sa.Column[Any], dialect: str) -> Any:
         plain = to_jsonable_python(value, by_alias=True)
         json.dumps(plain, allow_nan=False)  # SQLite would keep NaN, and choke on it in every later filter
         return plain
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, (DateTime, dt.datetime)):
         if kind in (Kind.DATE, Kind.CLOCK):
             raise InvalidTime(value, "an instant has a date and a time of day only in a zone: give that date or time")

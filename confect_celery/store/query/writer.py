@@ -133,10 +133,10 @@ class DatabaseWriter(DatabaseReader):
     def table(self, name: str) -> TableWriter[Document]: ...
     def table(self, name: str) -> Any:
         """The table called `name`; raises UnknownTable."""
-        resolver, convert = self._open(name)
+        resolver, convert, kept = self._catalog.open(name, self._connection)
         if name == SYSTEM_NAME:
             return SystemTableWriter(self._connection, resolver, convert, _cancel=self._cancel)
-        return TableWriter(self._connection, resolver, convert, _kept=self._catalog.kept(resolver.table))
+        return TableWriter(self._connection, resolver, convert, _kept=kept)
 
 
 def _needs_id(key: sa.Column[Any]) -> bool:
