@@ -21,11 +21,10 @@ from typing import Any, Final, Protocol
 from celery import Celery, signals
 from celery._state import get_current_task
 from celery.events import EventDispatcher
-from celery.utils.saferepr import saferepr
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from confect_celery.runtime.messages import decode, task_name
+from confect_celery.runtime.messages import HIDDEN, decode, shown, task_name
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, NewRow
 from confect_celery.timing import jitter
@@ -34,8 +33,6 @@ __all__ = ["Announcer", "Events", "Silent"]
 
 logger = logging.getLogger(__name__)
 
-_HIDDEN: Final = "(hidden)"
-_LONGEST_REPR: Final = 1024  # as Celery's own argsrepr_maxsize
 
 _NODE: Final = "scheduler@confect"
 """Who tells of a cancel where no worker does. Monitors take the sender of such an event for a worker, so it is one name
@@ -172,15 +169,9 @@ def reprs(delivery: Delivery, *, show: bool) -> tuple[str, str]:
     given = delivery.options
     args, kwargs = given.get("argsrepr"), given.get("kwargsrepr")
     if show:
-        args = args or _repr(tuple(given.get("args") or ()))
-        kwargs = kwargs or _repr(delivery.args)
-    return args or _HIDDEN, kwargs or _HIDDEN
-
-
-def _repr(value: Any) -> str:
-    # What is short needs no care; Celery's own function takes ten times as long over it.
-    text = repr(value)
-    return text if len(text) <= _LONGEST_REPR else saferepr(value, _LONGEST_REPR)
+        args = args or shown(tuple(given.get("args") or ()))
+        kwargs = kwargs or shown(delivery.args)
+    return args or HIDDEN, kwargs or HIDDEN
 
 
 def _worker() -> str | None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from amqp.method_framing import frame_writer
 from celery import Celery
 from kombu import Producer, pools
 
@@ -139,6 +140,35 @@ def _send_together(producer: Any, messages: Sequence[Message], has: set[int]) ->
             has.update(places)
 
 
+def _declare(producer: Producer, messages: Sequence[Message]) -> None:
+    entities = {id(entity): entity for message in messages for entity in message.options.get("declare") or ()}
+    for entity in entities.values():
+        producer.maybe_declare(entity)
+
+
+class _Frames:
+    """Stands in for a transport: keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, frame: Any) -> None:
+        """The buffer of a frame is used again for the next."""
+        self.written += frame
+
+
+@contextmanager
+def _written_at_once(connection: Any) -> Iterator[None]:
+    """py-amqp hands each message to the kernel by itself, which takes longer than all else that it does for it."""
+    frames, own = _Frames(), connection.frame_writer
+    connection.frame_writer = frame_writer(connection, frames)
+    try:
+        yield
+    finally:
+        connection.frame_writer = own
+    connection.transport.write(frames.written)
+
+
 def _send_confirmed(producer: Producer, messages: Sequence[Message], has: set[int]) -> None:
     """On a channel of their own, the broker's answers are to these messages and to no others, numbered from 1."""
     answered, refused = set[int](), set[int]()
@@ -165,9 +195,11 @@ def _send_confirmed(producer: Producer, messages: Sequence[Message], has: set[in
             channel.events[event].add(hear)
         together = Producer(channel, auto_declare=False)
         for piece in _pieces(messages):
-            for place in piece:
-                options = {**_CONFIRMED, **messages[place].options, "retry": False}
-                together.publish(messages[place].body, **options)
+            _declare(together, [messages[place] for place in piece])  # the broker answers each of these
+            with _written_at_once(channel.connection):
+                for place in piece:
+                    options = {**_CONFIRMED, **messages[place].options, "retry": False, "declare": None}
+                    together.publish(messages[place].body, **options)
             until = time.monotonic() + _CONFIRMED_WITHIN_SECONDS
             while not answered.issuperset(piece):
                 connection.drain_events(timeout=max(until - time.monotonic(), 0.001))

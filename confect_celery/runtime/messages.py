@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
 
@@ -29,6 +30,7 @@ __all__ = [
     "encode_call",
     "loaded_row",
     "renamed",
+    "shown",
     "task_name",
 ]
 
@@ -38,6 +40,8 @@ ATTEMPT_HEADER: Final = "confect_attempt"
 RUNS_AS: Final = "confect_task"
 """The option that names the task which now runs in the row's name, after `replace()`."""
 
+_LONGEST_REPR: Final = 1024
+"""As Celery's own `argsrepr_maxsize`: it goes in a header, and RabbitMQ refuses headers of more than 128 KiB."""
 
 HIDDEN: Final = "(hidden)"
 """What Flower and the logs show of arguments that the shop does not want to see there."""
@@ -49,6 +53,13 @@ _MARK: Final = '"__type__"'
 
 LOADED: Final = "confect_loaded"
 """Set on the request of a row that came in a batch: the row, as it was read together with the others."""
+
+
+def shown(value: Any) -> str:
+    """What Flower and the logs show of arguments, cut at 1024 characters as Celery does."""
+    # What is short needs no care; Celery's own function takes ten times as long over it.
+    text = repr(value)
+    return text if len(text) <= _LONGEST_REPR else saferepr(value, _LONGEST_REPR)
 
 
 def loaded_row(request: Any) -> Pending | None:

@@ -21,7 +21,7 @@ from celery.app.routes import MapRoute, Router
 from celery.app.task import extract_exec_options  # type: ignore[attr-defined]  # the stubs forget it
 from kombu.serialization import dumps
 
-from confect_celery.runtime.messages import ATTEMPT_HEADER, HIDDEN, RUNS_AS, Call, call_in
+from confect_celery.runtime.messages import ATTEMPT_HEADER, HIDDEN, RUNS_AS, Call, call_in, shown
 from confect_celery.store import Delivery, ScheduledFunctionId
 from confect_celery.timing import Duration
 
@@ -212,8 +212,8 @@ class Patterns:
             "id": id,
             "root_id": given.get("root_id") or id,
             "parent_id": given.get("parent_id") or delivery.parent_id,
-            "argsrepr": given.get("argsrepr") or (repr(tuple(call.args)) if self._shows else HIDDEN),
-            "kwargsrepr": given.get("kwargsrepr") or (repr(call.kwargs) if self._shows else HIDDEN),
+            "argsrepr": given.get("argsrepr") or (shown(tuple(call.args)) if self._shows else HIDDEN),
+            "kwargsrepr": given.get("kwargsrepr") or (shown(call.kwargs) if self._shows else HIDDEN),
             ATTEMPT_HEADER: delivery.attempt,
             "eta": delivery.due.to_utc().isoformat(),
         }

@@ -15,7 +15,7 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 
 from confect_celery.errors import Unpublishable
 from confect_celery.runtime.confirms import Confirms
-from confect_celery.runtime.messages import ATTEMPT_HEADER, HIDDEN, RUNS_AS, call_in
+from confect_celery.runtime.messages import ATTEMPT_HEADER, HIDDEN, RUNS_AS, call_in, shown
 from confect_celery.runtime.patterns import Message, Patterns
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery
@@ -123,7 +123,7 @@ class CeleryTransport:
         plain = delivery.kind == "task"
         name, given, positional, kwargs = call_in(delivery)
         task = self._app.tasks.get(name)
-        shown = self._settings.show_args
+        shows = self._settings.show_args
         options = {name: value for name, value in {**own_options(task), **given}.items() if name not in _OURS}
         if not plain:
             options["time_limit"] = given.get("time_limit", self._settings.time_limit.total_seconds())
@@ -141,8 +141,8 @@ class CeleryTransport:
                 ATTEMPT_HEADER: delivery.attempt,
                 "eta": delivery.due.to_utc().isoformat(),
             },
-            "argsrepr": given.get("argsrepr") or (repr(tuple(positional)) if shown else HIDDEN),
-            "kwargsrepr": given.get("kwargsrepr") or (repr(kwargs) if shown else HIDDEN),
+            "argsrepr": given.get("argsrepr") or (shown(tuple(positional)) if shows else HIDDEN),
+            "kwargsrepr": given.get("kwargsrepr") or (shown(kwargs) if shows else HIDDEN),
             # The row tells whose child it is; the process that happens to publish it is nobody's parent.
             "add_to_parent": False,
             # The process that publishes waits for no result: subscribing to it takes long when the backend is away.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from amqp.transport import _AbstractTransport
 from celery import Celery, signals
 from kombu import Queue
 
@@ -158,6 +160,26 @@ def test_hidden_arguments_stay_hidden(new_rig: NewRig) -> None:
     ] * 2
 
 
+@pytest.mark.parametrize("way", ["each", "full", "request"])
+def test_large_arguments_are_shown_in_part(new_rig: NewRig, broker: str, way: str) -> None:
+    """What is shown goes in the headers, and RabbitMQ closes the connection over large ones."""
+    rig = new_rig(broker)
+    label, transport = "large" * 50_000, transport_of(rig)
+    delivery = a_delivery(PLAIN, {"args": [label]}, {"label": label})
+    if way == "request":
+        headers: Any = transport.request(delivery)
+    elif way == "full":
+        with heard():
+            transport.publish(delivery)
+    else:
+        assert transport.publish_each([delivery] * 4) == []
+    if way != "request":
+        body, headers, *_ = _came(rig, "celery")[0]
+        assert json.loads(body)[:2] == [[label], {"label": label}]
+    assert len(headers["argsrepr"]) < 1100 and len(headers["kwargsrepr"]) < 1100
+    assert headers["kwargsrepr"].startswith("{'label': 'largelarge")
+
+
 def test_rows_of_one_pattern_keep_what_is_their_own(new_rig: NewRig, broker: str) -> None:
     rig = new_rig(broker)
     options: list[dict[str, Any]] = [{}, {"headers": {"of": "one"}}, {"headers": {"of": "another"}}, {"args": [1]}, {}]
@@ -216,6 +238,24 @@ def test_a_task_whose_time_limit_is_changed(new_rig: NewRig) -> None:
     rig.app.tasks[PLAIN].time_limit = 7
     assert transport.publish_each([delivery] * 2) == []
     assert [each[1]["timelimit"] for each in _came(rig, "celery")] == [[None, None]] * 2 + [[7, None]] * 2
+
+
+def test_many_are_written_at_once(new_rig: NewRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On RabbitMQ: small ones, and those that take several frames each."""
+    rig = new_rig("rabbitmq")
+    transport, write, sizes = transport_of(rig), _AbstractTransport.write, []
+    each = [a_delivery(PLAIN, {}, {"label": label}) for label in ["small"] * 20 + ["large" * 50_000] * 5]
+    assert transport.publish_each(each) == []  # its queue is declared
+
+    def counted(self: Any, frames: Any) -> None:
+        sizes.append(len(frames))
+        write(self, frames)
+
+    monkeypatch.setattr(_AbstractTransport, "write", counted)
+    assert transport.publish_each(each) == []
+    assert sum(size > 1_000_000 for size in sizes) == 1 and len(sizes) < 8
+    came = [json.loads(body)[1]["label"] for body, *_ in _came(rig, "celery")]
+    assert came == 2 * [delivery.args["label"] for delivery in each]
 
 
 # -- what the broker does not take
