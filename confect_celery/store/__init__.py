@@ -2,14 +2,7 @@
 
 from confect_celery.store.clock import DatabaseClock
 from confect_celery.store.crons import CronRow
-from confect_celery.store.database import (
-    Database,
-    JoinedTransaction,
-    OwnTransaction,
-    Transaction,
-    database_at,
-    register_database,
-)
+from confect_celery.store.database import Database, database_at, register_database
 from confect_celery.store.ids import new_id, new_ids
 from confect_celery.store.query import (
     Catalog,
@@ -40,6 +33,7 @@ from confect_celery.store.shared import Part, SharedTransaction
 from confect_celery.store.statements import HELD_FOR, Statements
 from confect_celery.store.statistics import Backlog, Statistics
 from confect_celery.store.store import Store
+from confect_celery.store.transactions import JoinedTransaction, OwnTransaction, Transaction
 
 __all__ = [
     "HELD_FOR",

@@ -1,4 +1,4 @@
-"""Connections and transactions: one engine a process, and transactions that tell when they have committed."""
+"""Connections and what is done on them: one engine a process, and work that is done again after transient errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session
 
 from confect_celery.metrics import Events
 from confect_celery.store.dialects import Dialect, dialect_for
 from confect_celery.store.fork_gate import ForkGate
 from confect_celery.store.prepared import Answer, Prepared
 from confect_celery.store.spare import Spare
+from confect_celery.store.transactions import JoinedTransaction, OwnTransaction
 from confect_celery.timing import jitter
 
-__all__ = ["Database", "JoinedTransaction", "OwnTransaction", "Transaction", "database_at", "register_database"]
+__all__ = ["Database", "database_at", "register_database"]
 
 T = TypeVar("T")
 
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 5
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _LONGEST_BACKOFF_SECONDS: Final = 5.0
-_CALLBACKS: Final = "confect_celery.after_commit"
 
 
 class _InDoubt(Exception):
@@ -40,95 +40,6 @@ class _InDoubt(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-
-
-class Transaction(Protocol):
-    """A transaction that somebody ends: the connection to work on, and word of its commit."""
-
-    connection: sa.Connection
-
-    def after_commit(self, callback: Callable[[], None]) -> bool:
-        """Have `callback` called once the transaction has committed; False when nobody would tell us."""
-        ...
-
-
-def _run(callbacks: list[Callable[[], None]]) -> None:
-    # The commit stands whatever happens here.
-    for callback in callbacks:
-        try:
-            callback()
-        except Exception:
-            logger.exception("A callback failed after the commit; the dispatcher will make up for it.")
-
-
-class OwnTransaction:
-    """A transaction that `Database` began: its callbacks run right after the commit, and never after a rollback."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self.connection = connection
-        self._callbacks: list[Callable[[], None]] = []
-
-    def after_commit(self, callback: Callable[[], None]) -> bool:
-        """Always possible."""
-        self._callbacks.append(callback)
-        return True
-
-    def committed(self) -> None:
-        """Run the callbacks."""
-        _run(self._callbacks)
-
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part that may roll back alone, its callbacks with it."""
-        before = len(self._callbacks)
-        try:
-            with self.connection.begin_nested():
-                yield
-        except BaseException:
-            del self._callbacks[before:]
-            raise
-
-
-class JoinedTransaction:
-    """A transaction of the caller's: it is the caller who commits or rolls back."""
-
-    def __init__(self, connection: sa.Connection, session: Session | None = None) -> None:
-        self.connection = connection
-        self._session = session
-
-    def after_commit(self, callback: Callable[[], None]) -> bool:
-        """Possible on a Session, which announces its commits; a bare Connection does not."""
-        if self._session is None:
-            return False
-        if _CALLBACKS not in self._session.info:
-            self._session.info[_CALLBACKS] = []
-            event.listen(self._session, "after_commit", _session_committed)
-            event.listen(self._session, "after_soft_rollback", _session_rolled_back)
-        self._session.info[_CALLBACKS].append((callback, _savepoints(self._session)))
-        return True
-
-
-def _savepoints(session: Session) -> list[SessionTransaction]:
-    """The savepoints that are open, the innermost first."""
-    found, inner = [], session.get_nested_transaction()
-    while inner is not None and inner.nested:
-        found.append(inner)
-        inner = inner.parent
-    return found
-
-
-def _session_committed(session: Session) -> None:
-    # The event also fires when a savepoint is released; only the outermost commit makes the row visible to a worker.
-    if not session.in_nested_transaction():
-        callbacks, session.info[_CALLBACKS] = session.info[_CALLBACKS], []
-        _run([callback for callback, _ in callbacks])
-
-
-def _session_rolled_back(session: Session, ended: SessionTransaction) -> None:
-    # A savepoint takes along what was registered inside it, also by savepoints that were released into it: the message
-    # of a move that was undone would be for the attempt that the next move gives the row.
-    callbacks = session.info[_CALLBACKS] if ended.nested else []
-    session.info[_CALLBACKS] = [each for each in callbacks if ended not in each[1]]
 
 
 class Listener(Protocol):
@@ -291,11 +202,54 @@ class Database:
     @contextmanager
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
-        if self._kept.by == os.getpid():
-            yield from self._keeping()
-            return
-        with self._use(), self._lent() as connection:
-            yield self._autocommitting(connection)
+        with self._use():
+            connection = self._borrow()
+            try:
+                yield connection
+            except BaseException:
+                self._settle(connection, broken=True)
+                raise
+            self._settle(connection)
+
+    def _single(self, work: Callable[[OwnTransaction], T]) -> T:
+        # As `with self.statement()`, whose generators, one in the other, take longer than the rest of a call.
+        with self._use():
+            connection = self._borrow()
+            transaction = OwnTransaction(connection)
+            try:
+                result = work(transaction)
+            except BaseException:
+                self._settle(connection, broken=True)
+                raise
+            self._settle(connection)
+        transaction.committed()
+        return result
+
+    def _borrow(self) -> sa.Connection:
+        kept, mine = self._kept, self._kept.by == os.getpid()
+        if mine and kept.connection is not None:
+            return kept.connection
+        connection = self._take()
+        try:
+            connection = self._autocommitting(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if mine:
+            kept.connection = connection
+        return connection
+
+    def _settle(self, connection: sa.Connection, *, broken: bool = False) -> None:
+        """`broken`: it may be; the pool will see."""
+        kept = self._kept
+        if kept.by == os.getpid():
+            if not broken:
+                return
+            kept.connection = None
+        if broken:
+            connection.close()
+        else:
+            self._give_back(connection)
 
     @contextmanager
     def keeping_a_connection(self) -> Iterator[None]:
@@ -310,18 +264,6 @@ class Database:
             connection, self._kept.connection, self._kept.by = self._kept.connection, None, None
             if connection is not None:
                 self._give_back(connection)
-
-    def _keeping(self) -> Iterator[sa.Connection]:
-        kept = self._kept
-        if kept.connection is None:
-            kept.connection = self._autocommitting(self._take())
-        try:
-            yield kept.connection
-        except BaseException:  # it may be broken; the pool will see
-            connection, kept.connection = kept.connection, None
-            if connection is not None:
-                connection.close()
-            raise
 
     def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
         try:
@@ -358,7 +300,7 @@ class Database:
         def attempt() -> T:
             done = False
             try:
-                with self.statement() if single else self.transaction() as transaction:
+                with self.transaction() as transaction:
                     result = work(transaction)
                     done = True
             except Exception as error:
@@ -367,6 +309,8 @@ class Database:
                 raise
             return result
 
+        if single:
+            return self._again(lambda: self._single(work), tries)
         return self._again(attempt, tries)
 
     def reading(self, read: Callable[[sa.Connection], T], *, tries: int = _TRIES) -> T:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import InvalidRequestError, OperationalError, SQLAlchemyError
 
-from confect_celery.store.database import Database, OwnTransaction
+from confect_celery.store.database import Database
 from confect_celery.store.row import Pending
+from confect_celery.store.transactions import OwnTransaction
 from confect_celery.timing import DateTime
 
 if TYPE_CHECKING:
