@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from confect_celery.store import DatabaseWriter, Store
 from confect_celery.timing import DateTime, Duration
@@ -235,7 +235,7 @@ def test_they_go_past_cursors_where_nobody_listens(store: Store, cursors: list[s
 
 
 @POSTGRESQL
-@pytest.mark.parametrize("who", ["connection", "engine", "every engine", "after", "log"])
+@pytest.mark.parametrize("who", ["connection", "engine", "every engine", "after", "log", "cursors"])
 def test_who_listens_hears_of_each(
     store: Store, cursors: list[str], who: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,15 +251,19 @@ def test_who_listens_hears_of_each(
         engine = store.database.engine
         target: Any = {"connection": db._connection, "every engine": sa.Engine}.get(who, engine)
         event = "after_cursor_execute" if who == "after" else "before_cursor_execute"
-        if who != "log":
+        if who == "cursors":
+            raw: Any = db._connection.connection.driver_connection
+            raw.cursor_factory = type("Heard", (psycopg.Cursor,), {})
+        elif who != "log":
             sa.event.listen(target, event, note)
         try:
             cursors.clear()
             use(db)
         finally:
-            if who not in ("log", "connection"):
+            if who in ("engine", "every engine", "after"):
                 sa.event.remove(target, event, note)
-        said = [record.getMessage() for record in caplog.records] if who == "log" else heard
+        logged = [record.getMessage() for record in caplog.records]
+        said = {"log": logged, "cursors": cursors}.get(who, heard)
         for verb in ("INSERT INTO kinds", "UPDATE kinds", "SELECT kinds"):
             assert sum(statement.startswith(verb) for statement in said) == 1, said
         assert len(cursors) == 3
@@ -276,6 +280,30 @@ def test_a_table_whose_columns_change_costs_one_error(store: Store) -> None:
         with pytest.raises(DBAPIError), db._connection.begin_nested():
             kept.get(1)
         assert kept.get(1).note == "7"
+
+
+@POSTGRESQL
+def test_what_cannot_be_read_is_sqlalchemys_error(store: Store) -> None:
+    with writer(store) as db:
+        id = db.table("kinds").insert({"text": "a"})
+        db._connection.exec_driver_sql("UPDATE kinds SET zoned = 'infinity'")
+        with pytest.raises(DataError):
+            db.table("kinds").get(id)
+
+
+@POSTGRESQL
+def test_numbers_of_other_kinds(store: Store) -> None:
+    class Own(int):
+        """Psycopg gives it the type that its size asks for, in a binary form."""
+
+    with writer(store) as db:
+        kinds = db.table("kinds")
+        for number in (Own(5), Own(70_000), 5, 70_000, 3_000_000_000):
+            id = kinds.insert({"big": number, "money": number, "text": number})
+            found = kinds.get(id)
+            assert (found.big, found.money, found.text) == (number, number, str(int(number)))
+        prepared = db._connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one()
+        assert prepared == 4, "an INSERT for each of Own's two types and one for integers, of whatever size; SELECT"
 
 
 @POSTGRESQL

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.adapt import PyFormat
 
-__all__ = ["OTHERS_SESSION", "Step", "exchange", "forget", "is_psycopg", "raise_as_sqlalchemy", "speaks_libpq"]
+__all__ = [
+    "OTHERS_SESSION",
+    "Step",
+    "exchange",
+    "forget",
+    "has_own_cursors",
+    "is_psycopg",
+    "raise_as_sqlalchemy",
+    "speaks_libpq",
+]
 
 _SESSION: Final = "confect_session"
 
@@ -65,6 +74,11 @@ def is_psycopg(raw: Any) -> bool:
     """Whether this is a connection of psycopg 3, not an async one."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(raw, psycopg.Connection)
+
+
+def has_own_cursors(raw: psycopg.Connection[Any]) -> bool:
+    """Whether somebody has given it another class of cursors, to hear what they execute."""
+    return raw.cursor_factory is not sys.modules["psycopg"].Cursor
 
 
 @functools.cache
@@ -219,7 +233,8 @@ def _dumped(driver: _Driver, adapter: Any, step: Step) -> _Send:
     # Psycopg has four types of integers, by their size, and each mixture would be prepared.
     wanted = [driver.TEXT if type(value) is int else driver.AUTO for value in values]
     dumped = adapter.dump_sequence(values, wanted)
-    types = tuple(_INT8 if oid in _SMALLER else oid for oid in adapter.types)
+    given = zip(values, adapter.types, strict=True)
+    types = tuple(_INT8 if type(value) is int and oid in _SMALLER else oid for value, oid in given)
     return _Send(text, dumped, types, adapter.formats)
 
 

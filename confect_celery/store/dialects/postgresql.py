@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,6 +17,7 @@ from confect_celery.store.dialects.libpq import (
     Step,
     exchange,
     forget,
+    has_own_cursors,
     is_psycopg,
     raise_as_sqlalchemy,
     speaks_libpq,
@@ -195,7 +196,9 @@ class PostgresqlDialect(Dialect):
 
     def is_direct(self, connection: sa.Connection) -> bool:
         """Where the server has been told of a transaction, or there is none."""
-        return _is_quick(connection) and (_is_inside(connection) or _autocommits(connection))
+        if not _is_quick(connection) or has_own_cursors(cast("Any", connection.connection.driver_connection)):
+            return False
+        return _is_inside(connection) or _autocommits(connection)
 
     def execute_direct(
         self, connection: sa.Connection, savepoint: str | None, statement: Prepared, parameters: Mapping[str, Any]

@@ -80,9 +80,11 @@ class KeptStatements:
         statement = None if key is None else self._known(connection, ("find",), self._find)
         if statement is None:
             return None
-        return [
-            statement.typed(connection.dialect, row) for row in self._execute(connection, statement, {"key": key}).rows
-        ]
+        try:
+            rows = self._execute(connection, statement, {"key": key}).rows
+            return [statement.typed(connection.dialect, row) for row in rows]
+        except ValueError:  # what cannot be read, SQLAlchemy tells in its own words
+            return None
 
     def _write(
         self,
