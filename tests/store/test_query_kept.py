@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from confect_celery.store import DatabaseWriter, Store
 from confect_celery.timing import DateTime, Duration
@@ -280,6 +280,17 @@ def test_a_table_whose_columns_change_costs_one_error(store: Store) -> None:
         with pytest.raises(DBAPIError), db._connection.begin_nested():
             kept.get(1)
         assert kept.get(1).note == "7"
+
+
+@POSTGRESQL
+def test_an_error_tells_of_the_statement_and_its_values(store: Store) -> None:
+    with writer(store) as db:
+        numbered = db.table("numbered")
+        numbered.insert({"id": 7, "note": "first"})
+        with pytest.raises(IntegrityError, match="second") as raised, db._connection.begin_nested():
+            numbered.insert({"id": 7, "note": "second"})
+        assert raised.value.statement is not None and raised.value.statement.startswith("INSERT INTO numbered")
+        assert raised.value.params == (7, "second")
 
 
 @POSTGRESQL

@@ -139,15 +139,19 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
             connection.info[_SESSION] = session._replace(prepared=None)
         elif refusal.sqlstate == _OTHER_COLUMNS:
             forget(connection)
-        raise_as_sqlalchemy(connection, steps[len(results)].text, refusal)
+        step = steps[len(results)]
+        raise_as_sqlalchemy(connection, step.text, refusal, step.values if step.typed else None)
     try:
         return [_answer(session.adapter, result) for result in results]
     except driver.DataError as error:  # a time without end, for example
         raise ValueError(str(error)) from error
 
 
-def raise_as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) -> NoReturn:
-    """The driver's own error as SQLAlchemy would have raised it, which tells what is transient."""
+def raise_as_sqlalchemy(
+    connection: sa.Connection, text: str, error: Exception, values: Sequence[Any] | None = None
+) -> NoReturn:
+    """The driver's own error as SQLAlchemy would have raised it, which tells what is transient; with the values, where
+    they are the shop's own."""
     driver = connection.dialect.loaded_dbapi
     if not isinstance(error, driver.Error):
         raise error
@@ -155,7 +159,13 @@ def raise_as_sqlalchemy(connection: sa.Connection, text: str, error: Exception) 
     if broken:
         connection.invalidate(error)
     raise DBAPIError.instance(
-        text, None, error, driver.Error, connection_invalidated=broken, dialect=connection.dialect
+        text,
+        None if values is None else tuple(values),
+        error,
+        driver.Error,
+        hide_parameters=connection.engine.hide_parameters,
+        connection_invalidated=broken,
+        dialect=connection.dialect,
     ) from error
 
 
