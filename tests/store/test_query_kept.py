@@ -134,32 +134,31 @@ def shown(value: Any) -> Any:
     return [(type(each).__name__, repr(each)) for each in dict(value).values()] if hasattr(value, "keys") else value
 
 
-@pytest.mark.parametrize("column", TYPES)
 @pytest.mark.parametrize("listening", [False, True], ids=["past cursors", "through cursors"])
-def test_they_do_what_new_ones_do(store: Store, column: str, listening: bool) -> None:
+def test_they_do_what_new_ones_do(store: Store, listening: bool) -> None:
     """Whatever is given for whatever column: the same rows, and the same errors."""
     with writer(store) as db:
         if listening:
             sa.event.listen(db._connection, "before_cursor_execute", lambda *_: None)
         kept = db.table("kinds")
         anew = replace(kept, _kept=None)
-        for number, value in enumerate(VALUES):
-            if column == "bytes" and type(value) is int:
-                continue  # a driver makes so many zero bytes of it
 
-            def all_three(table: Any, id: str, value: Any = value) -> list[Any]:
-                inserted = outcome(db, lambda: table.insert({"id": id, column: value}))
-                found = outcome(db, lambda: shown(table.find(id)))
-                table_id = f"{id}-"
-                outcome(db, lambda: anew.insert({"id": table_id, "text": "before"}))
-                patched = outcome(db, lambda: table.patch(table_id, {column: value}))
-                return [inserted, found, patched, outcome(db, lambda: shown(anew.get(table_id)))]
+        def came_of(table: Any, id: str, column: str, value: Any) -> str:
+            inserted = outcome(db, lambda: table.insert({"id": id, column: value}))
+            found = outcome(db, lambda: shown(table.find(id)))
+            outcome(db, lambda: anew.insert({"id": f"{id}-", "text": "before"}))
+            patched = outcome(db, lambda: table.patch(f"{id}-", {column: value}))
+            return repr([inserted, found, patched, outcome(db, lambda: shown(anew.get(f"{id}-")))]).replace(id, "…")
 
-            def same(results: list[Any], id: str) -> str:
-                return repr(results).replace(id, "…")
-
-            ours, theirs = all_three(kept, f"k{number}"), all_three(anew, f"n{number}")
-            assert same(ours, f"k{number}") == same(theirs, f"n{number}"), f"{value!r} for {column}"
+        for column in TYPES:
+            for number, value in enumerate(VALUES):
+                if column == "bytes" and type(value) is int:
+                    continue  # a driver makes so many zero bytes of it
+                ours = came_of(kept, f"k {column} {number}"[:30], column, value)
+                theirs = came_of(anew, f"n {column} {number}"[:30], column, value)
+                assert ours == theirs, f"{value!r} for {column}"
+        if store.database.dialect.shares and not listening:
+            assert len(set(kept._kept._kept.values()) - {None}) > 20, "they were kept"
 
 
 IDS: Final[list[Any]] = [
