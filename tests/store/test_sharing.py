@@ -10,7 +10,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from celery import Celery, signals
 from pydantic import BaseModel
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from confect_celery import (
@@ -447,6 +447,21 @@ def test_a_database_error_is_its_own(shop: Shop) -> None:
     error = shop.row("b").state.error
     assert error is not None and error.tag == "IntegrityError"
     assert shop.states() == {"a": "success", "b": "failed", "c": "success"}
+
+
+@BOTH
+@pytest.mark.parametrize("swallows", [True, False])
+def test_one_whose_value_no_driver_takes(shop: Shop, swallows: bool) -> None:
+    """Nothing of it has come to the server then, not even its savepoint."""
+
+    def inserts(given: Given) -> None:
+        with suppress(SQLAlchemyError, TypeError) if swallows else nullcontext():
+            given.db.table("marks").insert({"id": 78, "label": object()})
+
+    shop.does["b"] = inserts
+    shop.run("a", "b", "c")
+    assert shop.states() == {"a": "success", "b": "success" if swallows else "failed", "c": "success"}
+    assert shop.marks() == ["a", *("b" for _ in range(swallows)), "c"]
 
 
 @BOTH
