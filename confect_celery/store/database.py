@@ -211,20 +211,6 @@ class Database:
                 raise
             self._settle(connection)
 
-    def _single(self, work: Callable[[OwnTransaction], T]) -> T:
-        # As `with self.statement()`, whose generators, one in the other, take longer than the rest of a call.
-        with self._use():
-            connection = self._borrow()
-            transaction = OwnTransaction(connection)
-            try:
-                result = work(transaction)
-            except BaseException:
-                self._settle(connection, broken=True)
-                raise
-            self._settle(connection)
-        transaction.committed()
-        return result
-
     def _borrow(self) -> sa.Connection:
         kept, mine = self._kept, self._kept.by == os.getpid()
         if mine and kept.connection is not None:
@@ -300,7 +286,7 @@ class Database:
         def attempt() -> T:
             done = False
             try:
-                with self.transaction() as transaction:
+                with self.statement() if single else self.transaction() as transaction:
                     result = work(transaction)
                     done = True
             except Exception as error:
@@ -309,8 +295,6 @@ class Database:
                 raise
             return result
 
-        if single:
-            return self._again(lambda: self._single(work), tries)
         return self._again(attempt, tries)
 
     def reading(self, read: Callable[[sa.Connection], T], *, tries: int = _TRIES) -> T:

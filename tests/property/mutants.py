@@ -448,8 +448,8 @@ DECISIONS: Final[Sequence[Mutant]] = (
     Mutant(
         "transaction: publishes before the commit",
         (
-            call("store.database:OwnTransaction.after_commit", _publishes_at_once),
-            call("store.database:JoinedTransaction.after_commit", _publishes_at_once),
+            call("store.transactions:OwnTransaction.after_commit", _publishes_at_once),
+            call("store.transactions:JoinedTransaction.after_commit", _publishes_at_once),
         ),
     ),
     Mutant(
@@ -458,12 +458,13 @@ DECISIONS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "savepoint: publishes what was undone",
-        (call("store.database:OwnTransaction.savepoint", _keeps_what_was_undone),),
+        (call("store.transactions:OwnTransaction.savepoint", _keeps_what_was_undone),),
     ),
     Mutant(
-        "session: publishes at a savepoint's release", (call("store.database:_session_committed", _session_committed),)
+        "session: publishes at a savepoint's release",
+        (call("store.transactions:_session_committed", _session_committed),),
     ),
-    Mutant("session: publishes what a savepoint undid", (answers("store.database:_session_rolled_back", None),)),
+    Mutant("session: publishes what a savepoint undid", (answers("store.transactions:_session_rolled_back", None),)),
     Mutant("scheduler: no budget", (answers("scheduler:Budget.take", None),)),
     Mutant("scheduler: may cancel itself", (answers("scheduler:Scheduler._refuse_itself", None),)),
     Mutant("scheduler: nobody is born canceled", (answers("scheduler:Scheduler._born", StateKind.PENDING),)),

@@ -28,7 +28,8 @@ MADE_IN_PLACE = {("store/statements/reconciling.py", "prune")}
 NO_ROW_OF_OURS = {
     ("store/crons.py", "_swap"),
     ("store/query/writer.py", "delete"),
-    ("store/query/writer.py", "_update"),
+    ("store/query/writer.py", "_updated"),
+    ("store/query/kept.py", "_update"),
 }
 """Those of `_confect_crons` (tests/store/test_crons.py), and of the shop's own tables."""
 
