@@ -202,40 +202,11 @@ class Database:
     @contextmanager
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
-        with self._use():
-            connection = self._borrow()
-            try:
-                yield connection
-            except BaseException:
-                self._settle(connection, broken=True)
-                raise
-            self._settle(connection)
-
-    def _borrow(self) -> sa.Connection:
-        kept, mine = self._kept, self._kept.by == os.getpid()
-        if mine and kept.connection is not None:
-            return kept.connection
-        connection = self._take()
-        try:
-            connection = self._autocommitting(connection)
-        except BaseException:
-            connection.close()
-            raise
-        if mine:
-            kept.connection = connection
-        return connection
-
-    def _settle(self, connection: sa.Connection, *, broken: bool = False) -> None:
-        """`broken`: it may be; the pool will see."""
-        kept = self._kept
-        if kept.by == os.getpid():
-            if not broken:
-                return
-            kept.connection = None
-        if broken:
-            connection.close()
-        else:
-            self._give_back(connection)
+        if self._kept.by == os.getpid():
+            yield from self._keeping()
+            return
+        with self._use(), self._lent() as connection:
+            yield self._autocommitting(connection)
 
     @contextmanager
     def keeping_a_connection(self) -> Iterator[None]:
@@ -250,6 +221,18 @@ class Database:
             connection, self._kept.connection, self._kept.by = self._kept.connection, None, None
             if connection is not None:
                 self._give_back(connection)
+
+    def _keeping(self) -> Iterator[sa.Connection]:
+        kept = self._kept
+        if kept.connection is None:
+            kept.connection = self._autocommitting(self._take())
+        try:
+            yield kept.connection
+        except BaseException:  # it may be broken; the pool will see
+            connection, kept.connection = kept.connection, None
+            if connection is not None:
+                connection.close()
+            raise
 
     def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
         try:
