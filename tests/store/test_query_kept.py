@@ -200,6 +200,30 @@ def test_defaults_are_as_ever(store: Store) -> None:
         assert shown(asking.get(1)) == shown({"id": 1, "note": "sixsix", "length": 4, "sum": 2, "changes": 7})
 
 
+def test_a_default_is_made_once(store: Store) -> None:
+    """Also where all is left to SQLAlchemy, since another column has a default that only it can make."""
+    made: list[int] = []
+
+    def count() -> int:
+        made.append(1)
+        return len(made)
+
+    metadata = sa.MetaData()
+    for name, more in {"plain": 5, "left": sa.select(sa.literal(5)).scalar_subquery()}.items():
+        counted, other = sa.Column("counted", sa.Integer, default=count), sa.Column("other", sa.Integer, default=more)
+        sa.Table(name, metadata, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), counted, other)
+    own = Store(store.database.url.render_as_string(hide_password=False), schema=metadata)
+    metadata.create_all(own.database.engine)
+    with writer(own) as db:
+        for number, name in enumerate(["plain", "left"] * 2, 1):
+            db.table(name).insert({"id": number})
+            row = db.table(name).get(number)
+            assert (len(made), row.counted, row.other) == (number, number, 5)
+        db.table("plain").insert({"id": 9, "other": sa.literal(2) + 3})
+        assert (len(made), db.table("plain").get(9).counted, db.table("plain").get(9).other) == (5, 5, 5)
+    own.database.dispose()
+
+
 @pytest.fixture
 def cursors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What psycopg's cursors executed."""

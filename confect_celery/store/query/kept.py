@@ -63,16 +63,18 @@ class KeptStatements:
 
     def insert(self, connection: sa.Connection, values: Mapping[str, Any]) -> list[Any] | None:
         """Add a row of these values; gives back its key, column by column."""
-        if self._defaults:
-            values = {**values, **{name: make() for name, make in self._defaults.items() if name not in values}}
-        if self._write(connection, ("insert", *values), self._insert, values, None) is None:
+        made = [name for name in self._defaults if name not in values]
+        if not self._is_plain(values) or self._known(connection, ("insert", *values, *made), self._insert) is None:
+            return None  # before any default is made: SQLAlchemy makes them itself
+        values = {**values, **{name: self._defaults[name]() for name in made}}
+        if self._write(connection, "insert", self._insert, values, None) is None:
             return None
         return [values[key.key] for key in self._keys]
 
     def update(self, connection: sa.Connection, id: Any, values: Mapping[str, Any]) -> Answer | None:
         """Change these fields of the row."""
         key = self._bound(connection, id)
-        return None if key is None else self._write(connection, ("update", *values), self._update, values, key)
+        return None if key is None else self._write(connection, "update", self._update, values, key)
 
     def find(self, connection: sa.Connection, id: Any) -> list[list[Any]] | None:
         """The row with this id, if there is one: its values in the order of the table's columns."""
@@ -89,14 +91,14 @@ class KeptStatements:
     def _write(
         self,
         connection: sa.Connection,
-        of: tuple[str, ...],
+        what: str,
         make: Callable[[Sequence[str]], sa.ClauseElement | None],
         values: Mapping[str, Any],
         key: Any,
     ) -> Answer | None:
-        if not values or any(map(is_sql, values.values())) or not self._are_bytes(values):
+        if not self._is_plain(values):
             return None
-        statement = self._known(connection, of, lambda: make(list(values)))
+        statement = self._known(connection, (what, *values), make)
         if statement is None:
             return None
         parameters = {f"p{place}": value for place, value in enumerate(values.values())}
@@ -108,18 +110,21 @@ class KeptStatements:
             return None
         return self._execute(connection, statement, parameters)
 
-    def _are_bytes(self, values: Mapping[str, Any]) -> bool:
-        # The driver finds that out only when a part has been sent.
+    def _is_plain(self, values: Mapping[str, Any]) -> bool:
+        if not values or any(map(is_sql, values.values())):
+            return False
+        # What is no bytes the driver finds out only when a part has been sent.
         return all(isinstance(values.get(name), (bytes, NoneType)) for name in self._of_bytes)
 
     def _known(
-        self, connection: sa.Connection, of: tuple[str, ...], make: Callable[[], sa.ClauseElement | None]
+        self, connection: sa.Connection, of: tuple[str, ...], make: Callable[[Sequence[str]], sa.ClauseElement | None]
     ) -> Prepared | None:
+        """The statement of this kind for these fields; None where it is not plain, or too many are kept."""
         if of in self._kept:
             return self._kept[of]
         if len(self._kept) >= _MOST_KEPT:
             return None
-        made = make()
+        made = make(of[1:])
         prepared = None if made is None else Prepared(made)
         try:
             if prepared is not None:
@@ -140,7 +145,7 @@ class KeptStatements:
             return None
         return sa.update(self._table).where(self._is_key()).values(self._parameters(names))
 
-    def _find(self) -> sa.ClauseElement:
+    def _find(self, _: Sequence[str]) -> sa.ClauseElement:
         return sa.select(*self._columns).where(self._is_key())
 
     def _parameters(self, names: Sequence[str]) -> dict[str, sa.BindParameter[Any]]:
