@@ -96,6 +96,27 @@ def test_how_many_round_trips_a_job_takes(confect: Confect, waits: Callable[[], 
     assert took == {"call": 1, "mutation": 2, "action": 2, "cancel": 1}
 
 
+def test_a_mutation_alone_in_its_batch_needs_no_cursor(confect: Confect, monkeypatch: pytest.MonkeyPatch) -> None:
+    executed, execute = [], psycopg.Cursor.execute
+
+    @confect.group("t").internal_mutation
+    def mutates(args: Label) -> None: ...
+
+    def heard(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        executed.append(str(query))
+        return execute(self, query, *args, **kwargs)
+
+    store = confect.store
+    with harness(confect) as shop:
+        id = confect.scheduler.run_after(SECOND, mutates, {"label": "x"})
+        shop.clock.advance(SECOND)
+        row = store.database.reading(lambda connection: store.rows.load(connection, id, 0))
+        monkeypatch.setattr(psycopg.Cursor, "execute", heard)
+        confect.gate.run(id, 0, mutates.name, row)
+        assert executed == [], "BEGIN goes with the lock, and COMMIT with the end"
+        assert confect.scheduler.get(id).state.kind is StateKind.SUCCESS  # type: ignore[union-attr]
+
+
 def test_a_write_takes_one_and_in_a_shared_transaction_its_savepoint_with_it(
     confect: Confect, waits: Callable[[], int]
 ) -> None:
@@ -271,7 +292,9 @@ def test_what_another_has_prepared_by_our_name_is_in_nobodys_way(store: Store) -
         assert exchange(connection, step)[0].rows == [(2,)]
 
 
-@pytest.mark.parametrize("how", ["rolls back", "rolls a part back", "drops a table", "deallocates", "behind our back"])
+@pytest.mark.parametrize(
+    "how", ["rolls back", "rolls a part back", "drops a table", "alters one", "deallocates", "behind our back"]
+)
 def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
     """It does so after what may have dropped a table, if it has prepared anything itself: 26000 would be the answer."""
     fails = []
@@ -289,6 +312,8 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
                 run_mutation(nested, {"label": "x"})
         elif how == "drops a table":
             connection.exec_driver_sql("DROP TABLE IF EXISTS no_such_table")
+        elif how == "alters one":
+            connection.exec_driver_sql("ALTER TABLE IF EXISTS no_such_table ADD id integer")
         elif how == "deallocates":
             connection.exec_driver_sql("DEALLOCATE ALL")
         elif how == "behind our back":
@@ -307,6 +332,38 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
 
 
 @PREPARES
+@PREPARES
+@pytest.mark.parametrize("how", ["kept", "psycopg's"])
+def test_a_column_of_another_type_costs_a_mutation_one_try(confect: Confect, how: str) -> None:
+    """PostgreSQL refuses what was prepared for the columns as they were: nothing that the mutation did wrong."""
+    tries, seen = 0, []
+
+    @confect.group("t").internal_mutation
+    def looks(args: Label, db: DatabaseWriter, connection: sa.Connection) -> None:
+        nonlocal tries
+        tries += 1
+        if how == "kept":
+            seen.append(db.table("marks").get(1).label)
+        else:
+            seen.append(connection.exec_driver_sql("SELECT * FROM marks").one().label)
+
+    def look() -> StateKind:
+        id = confect.scheduler.run_after(SECOND, looks, {"label": "x"})
+        shop.clock.advance(SECOND)
+        run(confect, id, looks.name)
+        return confect.scheduler.get(id).state.kind  # type: ignore[union-attr]
+
+    with harness(confect) as shop, confect.store.database.keeping_a_connection():
+        with confect.store.database.transaction() as transaction:
+            transaction.connection.exec_driver_sql("INSERT INTO marks (id, label) VALUES (1, '7')")
+        assert {look() for _ in range(10)} == {StateKind.SUCCESS}
+        with confect.store.database.engine.begin() as another:
+            another.exec_driver_sql("ALTER TABLE marks ALTER label TYPE varchar(70)")
+            another.exec_driver_sql("ALTER TABLE marks ADD more integer")
+        assert look() is StateKind.SUCCESS
+    assert tries == 12 and seen == ["7"] * 11
+
+
 def test_where_the_shop_wants_nothing_prepared_nothing_is(store: Store) -> None:
     with store.database.autocommit() as connection:
         raw: Any = connection.connection.driver_connection

@@ -45,7 +45,11 @@ SELECT CAST(extract(epoch FROM greatest(stats_reset, pg_last_xact_replay_timesta
 FROM pg_stat_bgwriter WHERE stats_reset IS NOT NULL
 """
 
-_FORGETTING: Final = ("ROLLBACK", "DROP", "DEALLOCATE", "DISCARD")
+_FORGETTING: Final = ("ROLLBACK", "DROP", "ALTER", "DEALLOCATE", "DISCARD")
+_REFUSING_A_KEPT_PLAN: Final = "RevalidateCachedQuery"
+"""The server's function that says so of what was prepared before a column became another; a state of its own it has not,
+and its words are of its own language."""
+
 _DIVISION_BY_ZERO: Final = "22012"
 _BEGIN: Final = Step("BEGIN")
 _COMMIT: Final = Step("COMMIT")
@@ -266,10 +270,14 @@ class PostgresqlDialect(Dialect):
         return connection.exec_driver_sql(used).scalar_one(), connection.exec_driver_sql(most).scalar_one()
 
     def is_transient(self, error: BaseException) -> bool:
-        """Serialization failures, deadlocks, and a connection or server that went away."""
-        state = getattr(getattr(error, "orig", None), "sqlstate", None)
-        broken = self.is_disconnect(error) or self.is_unreachable(error)
-        return broken or (isinstance(error, DBAPIError) and state in _TRANSIENT_STATES)
+        """Serialization failures, deadlocks, what was prepared before a column became another, and a connection or
+        server that went away."""
+        if self.is_disconnect(error) or self.is_unreachable(error):
+            return True
+        orig = error.orig if isinstance(error, DBAPIError) else None
+        if getattr(orig, "sqlstate", None) in _TRANSIENT_STATES:
+            return True
+        return getattr(getattr(orig, "diag", None), "source_function", None) == _REFUSING_A_KEPT_PLAN
 
 
 def _bounds(connection: sa.Connection) -> list[Step]:

@@ -78,14 +78,14 @@ class Loading(Base):
         what was read of it is true, and nobody else has it.
 
         `relaxed`: the transaction's commit waits for no disk, on a database that can do so. `savepoint`: one of this
-        name is begun before.
+        name is begun before; without, it is the first statement of its transaction.
         """
-        statement = self._lock_relaxed if relaxed else self._lock
+        statement = self._prepared(self._lock_relaxed if relaxed else self._lock)
         parameters = {"row": id, "at_attempt": attempt, "lock": lock_number(id)}
         row: Any = (
-            self._quickly(connection, statement, parameters).row
+            self._dialect.execute_first(connection, statement, parameters).row
             if savepoint is None
-            else self._dialect.in_savepoint(connection, savepoint, self._prepared(statement), parameters)
+            else self._dialect.in_savepoint(connection, savepoint, statement, parameters)
         )
         if row is None:
             return False
