@@ -47,8 +47,8 @@ FROM pg_stat_bgwriter WHERE stats_reset IS NOT NULL
 
 _FORGETTING: Final = ("ROLLBACK", "DROP", "ALTER", "DEALLOCATE", "DISCARD")
 _REFUSING_A_KEPT_PLAN: Final = "RevalidateCachedQuery"
-"""The server's function that says so of what was prepared before a column became another; a state of its own it has not,
-and its words are of its own language."""
+"""The server's function that says so of what was prepared before a column became another: its state is others' too, and
+its words are of the server's language."""
 
 _DIVISION_BY_ZERO: Final = "22012"
 _BEGIN: Final = Step("BEGIN")
