@@ -36,6 +36,7 @@ from confect_celery.errors import (
     UnknownFunction,
     UnknownTable,
     Unpublishable,
+    Unreadable,
 )
 from confect_celery.functions import ActionRunner, FunctionRef, MutationRunner, QueryRunner
 from confect_celery.scheduler import Scheduler
@@ -104,4 +105,5 @@ __all__ = [
     "UnknownFunction",
     "UnknownTable",
     "Unpublishable",
+    "Unreadable",
 ]

@@ -9,6 +9,7 @@
     │   └── ServiceError              a parameter that no service can fill
     ├── UnknownFunction               no function of that name is registered
     ├── Unpublishable                 no message can be made of a row
+    ├── Unreadable                    a row holds what somebody wrote by hand, and nobody can read
     ├── SchedulingError               refused at the call, before any row exists
     │   ├── NotSchedulable            public functions and queries are not scheduled
     │   ├── InvalidArguments          the arguments do not fit, or are not JSON
@@ -65,6 +66,7 @@ __all__ = [
     "UnknownFunction",
     "UnknownTable",
     "Unpublishable",
+    "Unreadable",
 ]
 
 
@@ -158,6 +160,15 @@ class Unpublishable(ConfectError):
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
         super().__init__(f"No message can be made of {name!r}: {reason}. Correct its options and schedule it again.")
+
+
+class Unreadable(ConfectError):
+    """The row `id` holds what nobody can read; `reason` tells what. A message for it starts nothing, and a dispatcher
+    ends it failed, with what it held in its error's data."""
+
+    def __init__(self, id: str, reason: str) -> None:
+        self.id, self.reason = id, reason
+        super().__init__(f"The row {id} cannot be read: {reason}. Look at its error, and schedule what it was anew.")
 
 
 class SchedulingError(ConfectError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from confect_celery.errors import Unreadable
 from confect_celery.runtime.messages import task_name
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.settings import Settings
-from confect_celery.store import OwnTransaction, Pending, Store, Unreadable
+from confect_celery.store import OwnTransaction, Pending, Store
 from confect_celery.timing import Clock, DateTime
 
 __all__ = ["TRIES", "Claims"]

@@ -27,7 +27,6 @@ from confect_celery.store.row import (
     State,
     StateKind,
     Transition,
-    Unreadable,
 )
 from confect_celery.store.shared import Part, SharedTransaction
 from confect_celery.store.statements import HELD_FOR, Statements
@@ -69,7 +68,6 @@ __all__ = [
     "TableWriter",
     "Transaction",
     "Transition",
-    "Unreadable",
     "database_at",
     "new_id",
     "new_ids",

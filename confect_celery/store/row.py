@@ -26,7 +26,6 @@ __all__ = [
     "State",
     "StateKind",
     "Transition",
-    "Unreadable",
 ]
 
 ScheduledFunctionId = NewType("ScheduledFunctionId", str)
@@ -48,10 +47,6 @@ class StateKind(enum.StrEnum):
     def terminal(self) -> bool:
         """Whether a row in this state never changes again."""
         return self in (StateKind.SUCCESS, StateKind.FAILED, StateKind.CANCELED)
-
-
-class Unreadable(ValueError):
-    """A row holds what somebody wrote by hand, and nobody can read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,11 @@ from confect_celery import (
     ServiceError,
     StateKind,
 )
+from confect_celery.errors import Unreadable
 from confect_celery.runtime import Dropped, Reconciler, Succeeded
 from confect_celery.runtime.claims import Claims
 from confect_celery.runtime.messages import RUNS_AS
-from confect_celery.store import Delivery, Unreadable
+from confect_celery.store import Delivery
 from confect_celery.testing import Harness, TooManyIterations
 from tests.store.test_database import transient
 

@@ -17,6 +17,7 @@ SAMPLES: list[ConfectError] = [
     errors.ServiceError("internal/a/b", "mailer", "there is no service Mailer."),
     errors.UnknownFunction("internal/a/bb", ["internal/a/b"]),
     errors.Unpublishable("shop.mail", "TypeError: its options are a list"),
+    errors.Unreadable("01980000-0000-7000-8000-000000000000", "its args are no JSON"),
     errors.NotSchedulable("public/a/b", "it is public", "Make it internal."),
     errors.InvalidArguments("internal/a/b", [{"type": "missing", "loc": ["user", "id"], "msg": "Field required"}]),
     errors.ArgumentsTooLarge("internal/a/b", 2_000_000, 1_048_576),

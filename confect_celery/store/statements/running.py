@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from confect_celery.errors import Unreadable
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.row import Delivery, EncodedCall, Pending, ScheduledFunctionId, Unreadable
+from confect_celery.store.row import Delivery, EncodedCall, Pending, ScheduledFunctionId
 from confect_celery.store.statements.loading import Loading
 from confect_celery.store.statements.terms import AnyAttempt, AnyId, checked, counts, one
 from confect_celery.timing import DateTime
@@ -95,7 +96,7 @@ class Running(Loading):
             answer = self._quickly(connection, self._start_due, parameters)
             return self._pending_of(connection, self._start_due, answer)
         except ValueError as error:
-            raise Unreadable(str(error)) from error
+            raise Unreadable(id, str(error)) from error
 
     def succeed_and_start(
         self,
