@@ -149,28 +149,27 @@ class Events:
         line.put(events)
 
     def _sent(self, row: Delivery | NewRow) -> dict[str, Any]:
-        delivery = row.to_delivery() if isinstance(row, NewRow) else row
-        options: Mapping[str, Any] = decode(dict(delivery.options)) if delivery.options else {}
-        args, kwargs = reprs(delivery, show=self._settings.show_args)
+        options: Mapping[str, Any] = decode(dict(row.options)) if row.options else {}
+        args, kwargs = _reprs(row, show=self._settings.show_args)
         return {
-            "uuid": delivery.id,
-            "name": task_name(delivery.name, options),
+            "uuid": row.id,
+            "name": task_name(row.name, options),
             "args": args,
             "kwargs": kwargs,
             "retries": options.get("retries") or 0,
-            "eta": delivery.due.to_utc().isoformat(),
-            "root_id": options.get("root_id") or delivery.id,
-            "parent_id": options.get("parent_id") or delivery.parent_id,
+            "eta": row.due.to_utc().isoformat(),
+            "root_id": options.get("root_id") or row.id,
+            "parent_id": options.get("parent_id") or row.parent_id,
         }
 
 
-def reprs(delivery: Delivery, *, show: bool) -> tuple[str, str]:
+def _reprs(row: Delivery | NewRow, *, show: bool) -> tuple[str, str]:
     """How positional and named arguments are shown, cut at 1024 characters each as Celery does."""
-    given = delivery.options
+    given = row.options
     args, kwargs = given.get("argsrepr"), given.get("kwargsrepr")
     if show:
         args = args or shown(tuple(given.get("args") or ()))
-        kwargs = kwargs or shown(delivery.args)
+        kwargs = kwargs or shown(row.decoded_args() if isinstance(row, NewRow) else row.args)
     return args or HIDDEN, kwargs or HIDDEN
 
 

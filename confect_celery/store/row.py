@@ -161,9 +161,13 @@ class NewRow(NamedTuple):
     options: Mapping[str, Any] = _NO_OPTIONS
     parent_id: ScheduledFunctionId | None = None
 
+    def decoded_args(self) -> Any:
+        """The JSON value, of its text too."""
+        return json.loads(self.args.decode()) if isinstance(self.args, bytes) else self.args
+
     def to_delivery(self) -> Delivery:
         """The row on its way to Celery, at once."""
-        args = json.loads(self.args) if isinstance(self.args, bytes) else self.args
+        args = self.decoded_args()
         return Delivery(self.id, self.name, self.kind, args, self.due, 0, self.options, self.parent_id)
 
 
