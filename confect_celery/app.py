@@ -187,7 +187,7 @@ class Confect:
         return self._parts.announcer
 
     def publish(self, delivery: Delivery) -> object:
-        """Hand over to Celery a row that is nearly due, or give it back to the table."""
+        """Hand over to Celery a row that is nearly due."""
         return self._parts.publish(delivery)
 
     def scheduling(self) -> Scheduler:
@@ -284,8 +284,7 @@ class _Parts:
     @cached_property
     def publish(self) -> Callable[[Delivery], object]:
         transport = runtime.CeleryTransport(self._confect.app, self.settings)
-        outbox = runtime.Outbox(self.store, transport, self.clock)
-        return runtime.PublishAhead(outbox, transport, self.clock, self.settings)
+        return runtime.Outbox(self.store, transport, self.clock).publish
 
     @cached_property
     def announcer(self) -> runtime.Announcer:

@@ -73,8 +73,12 @@ class Drafts:
         return when, max(when, now + shortest)
 
     def is_near(self, due: DateTime, now: DateTime) -> bool:
-        """Whether who schedules it publishes it, too."""
+        """Whether it follows in a moment: workers may have its message by now."""
         return due <= now + self.settings.horizon
+
+    def is_urgent(self, due: DateTime, now: DateTime) -> bool:
+        """Whether dispatchers may find it too late, so that who schedules it publishes it, too."""
+        return due <= now + self.settings.found_within
 
     def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
         scheduled, due = self.aim(when, now)

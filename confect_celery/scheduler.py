@@ -239,8 +239,7 @@ class Scheduler:
         def move(transaction: Transaction) -> bool:
             moved: list[Delivery] = []
             transaction.after_commit(lambda: self._desk.announcer.pending(moved))
-            near = self._desk.drafts.is_near(due, now)
-            lost_at = self._publish_after_commit(transaction, moved, now) if near else None
+            lost_at = self._publish_after_commit(transaction, due, now, lambda: moved[0] if moved else None)
             delivery = self._desk.store.rows.reschedule(transaction.connection, id, scheduled, due, lost_at)
             if delivery is not None:
                 moved.append(delivery)
@@ -349,16 +348,16 @@ class Scheduler:
         return [row.id for row in rows]
 
     def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, there: bool = False) -> None:
-        # Many at once are the dispatchers' to publish, who send them together; one that is nearly due goes out at once.
-        near = [row for row in rows if self._desk.drafts.is_near(row.due, now)] if len(rows) <= _FEW else []
         born = self._born(transaction)
-        lost_at = None
         if born is StateKind.PENDING and len(rows) <= _MANY:
             # Told first, so that monitors have it pending before a worker has it.
             transaction.after_commit(lambda: self._desk.announcer.pending(rows))
-        if near and born is StateKind.PENDING:
-            lost_at = self._publish_after_commit(transaction, [row.to_delivery() for row in near], now)
-        delivered_until: dict[str, DateTime] = {row.id: lost_at for row in near} if lost_at else {}
+        delivered_until: dict[str, DateTime] = {}
+        if born is StateKind.PENDING and len(rows) <= _FEW:
+            for row in rows:
+                lost_at = self._publish_after_commit(transaction, row.due, now, row.to_delivery)
+                if lost_at is not None:
+                    delivered_until[row.id] = lost_at
         if not there:
             self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
         self._desk.store.events.scheduled(transaction, rows, canceled=born.terminal)
@@ -371,14 +370,21 @@ class Scheduler:
         return StateKind.CANCELED if state is StateKind.CANCELED else StateKind.PENDING
 
     def _publish_after_commit(
-        self, transaction: Transaction, deliveries: list[Delivery], now: DateTime
+        self, transaction: Transaction, due: DateTime, now: DateTime, delivery: Callable[[], Delivery | None]
     ) -> DateTime | None:
-        # Published by us right after the commit; should we die before that, a dispatcher will at the time given back.
-        def publish() -> None:
-            for delivery in deliveries:
-                self._desk.publish(delivery)
+        # What dispatchers may find too late we publish right after the commit; should we die before that, one will at
+        # the time given back. The rest is theirs, who send together what they can, unless the commit comes so late.
+        drafts, clock = self._desk.drafts, self._desk.clock
+        if not drafts.is_near(due, now):
+            return None
+        urgent = drafts.is_urgent(due, now)
 
-        if not transaction.after_commit(publish):
+        def publish() -> None:
+            made = delivery() if urgent or drafts.is_urgent(due, clock.now()) else None
+            if made is not None:
+                self._desk.publish(made)
+
+        if not (transaction.after_commit(publish) and urgent):
             return None
         return now + self._desk.settings.horizon + self._desk.settings.redelivery
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +23,12 @@ def _duration(value: object) -> object:
         return Duration.seconds(value)
     return Duration.of(value) if isinstance(value, (dt.timedelta, Duration)) else value
 
+
+_LOOKS: Final = 0.8
+_FOUND: Final = 0.9
+"""Of the interval in which a row must be seen: how long a dispatcher sleeps at the most, and how far ahead of it a row
+must be to be found for sure: there is some room for the commit and for the look itself. So what `run_after` schedules
+for the shortest delay, a second by default, is found in time."""
 
 Seconds = Annotated[Duration, BeforeValidator(_duration)]
 """A `Duration`, a timedelta, or a number of seconds, as everywhere in Celery's configuration."""
@@ -57,6 +64,17 @@ class Settings(BaseModel):
     events: bool = True
     capture: Literal["off", "mirror", "durable"] = "off"
     capture_min_countdown: Seconds = Duration.zero
+
+    @cached_property
+    def pause(self) -> Duration:
+        """How long a dispatcher sleeps at the most: a row must be seen before it is due, however long the interval was
+        set."""
+        return min(self.poll_interval, self.horizon / 2) * _LOOKS
+
+    @cached_property
+    def found_within(self) -> Duration:
+        """What is due later than that is found in time by a dispatcher; what is due sooner, its scheduler publishes."""
+        return min(self.poll_interval, self.horizon / 2) * _FOUND
 
     @model_validator(mode="after")
     def _bounds(self) -> Settings:

@@ -1,6 +1,5 @@
 """What Celery sees: messages, the gate, the actors beside a worker. They meet only in the table."""
 
-from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.announce import Announcer, Events, Silent
 from confect_celery.runtime.brevity import Brevity
 from confect_celery.runtime.capture import Capture, check_modes
@@ -31,7 +30,6 @@ __all__ = [
     "Outbox",
     "Outcome",
     "Postponed",
-    "PublishAhead",
     "Reconciler",
     "Silent",
     "Succeeded",

@@ -19,7 +19,7 @@ from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
 from confect_celery.timing import Clock, Duration, jitter
 
-__all__ = ["Dispatcher", "pause"]
+__all__ = ["Dispatcher"]
 
 _LOOK_AGAIN_SECONDS: Final = 0.1
 """How soon the dispatcher looks again while workers are behind."""
@@ -36,11 +36,6 @@ _FRESH: Final = Duration.seconds(1)
 _MOST_HELD_BACK: Final = 4
 """So often a message is not sent again because its queue is not empty: with the doubling waits, for 31 times
 `confect_redelivery`."""
-
-
-def pause(settings: Settings) -> Duration:
-    """How long a dispatcher sleeps: a row must be seen before it is due, however long the interval was set."""
-    return min(settings.poll_interval, settings.horizon / 2)
 
 
 class Queues(Protocol):
@@ -68,7 +63,7 @@ class Dispatcher(Loop):
         self._queues = queues
         self._floor = Floor()
         self._flow = Flow(self._pending_of)
-        self._pause = pause(settings).total_seconds()
+        self._pause = settings.pause.total_seconds()
 
     def life(self) -> AbstractContextManager[object]:
         """The database may lend this thread a connection of its own."""

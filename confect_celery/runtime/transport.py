@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.app.task import extract_exec_options  # type: ignore[attr-defined]  # the stubs forget it
-from celery.utils.quorum_queues import detect_quorum_queues
 from kombu import Producer
 from kombu.exceptions import EncodeError, SerializerNotInstalled
 
@@ -45,11 +44,6 @@ class CeleryTransport:
         self._settings = settings
         self._confirms = Confirms(app)
         self._patterns = Patterns(app, self._message, self._send, self._full_request, show_args=settings.show_args)
-
-    def holding_is_free(self) -> bool:
-        """Whether a worker can hold a message until its eta and still be given others."""
-        with self._app.connection_for_write() as connection:  # opens nothing
-            return not detect_quorum_queues(self._app, connection.transport.driver_type)[0]
 
     def producer(self) -> AbstractContextManager[tuple[Producer, dict[str, Any]]]:
         """A producer for the app's broker, and the options that have the broker confirm one message."""

@@ -33,7 +33,7 @@ class UserRef(BaseModel):
 def confect(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Confect]:
     with databases.url(request.param, tmp_path) as url:
         app = Celery("async", broker="memory://", set_as_current=False)
-        app.conf.confect_database_url = url
+        app.conf.update(confect_database_url=url, confect_min_delay=0.5)
         confect = Confect(app, schema=metadata)
         confect.store.migrate()
         metadata.create_all(confect.store.database.engine)
@@ -103,7 +103,7 @@ def test_what_is_nearly_due_is_published_after_the_commit(confect: Confect, publ
     async def work(engine: AsyncEngine) -> None:
         async with AsyncSession(engine) as session:
             scheduler = confect.scheduler.aio.using(session)
-            id = await scheduler.run_after(Duration.seconds(1), confect.refs.internal.users.remind, {"user_id": 1})
+            id = await scheduler.run_after(Duration.millis(500), confect.refs.internal.users.remind, {"user_id": 1})
             assert published == []
             await session.commit()
         await asyncio.to_thread(wait_for, lambda: [d.id for d in published] == [id], what="the message")

@@ -187,7 +187,7 @@ def die(delivery):
     print(json.dumps([delivery.id]), flush=True)
     os._exit(0)
 with confect.redirected(publish=die):
-    confect.scheduler.run_after(Duration.seconds(1), remind, text)
+    confect.scheduler.run_after(Duration.millis(500), remind, text)
 """
     ids = live.run(code)
     assert live.states(ids) == ["pending"]

@@ -137,10 +137,6 @@ class Guarantees(RuleBasedStateMachine):
             else:
                 self.play.start_dispatcher()
 
-    @rule()
-    def quorum_queues_come_or_go(self) -> None:
-        self.play.broker.keeps_to_itself = not self.play.broker.keeps_to_itself
-
     # -- the broker
 
     @precondition(lambda self: self.play.broker.messages)

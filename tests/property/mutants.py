@@ -468,7 +468,10 @@ DECISIONS: Final[Sequence[Mutant]] = (
     Mutant("scheduler: no budget", (answers("scheduler:Budget.take", None),)),
     Mutant("scheduler: may cancel itself", (answers("scheduler:Scheduler._refuse_itself", None),)),
     Mutant("scheduler: nobody is born canceled", (answers("scheduler:Scheduler._born", StateKind.PENDING),)),
-    Mutant("scheduler: everything is near", (answers("drafts:Drafts.is_near", True),)),
+    Mutant(
+        "scheduler: everything is near",
+        (answers("drafts:Drafts.is_near", True), answers("drafts:Drafts.is_urgent", True)),
+    ),
     Mutant(
         "scheduler: no bounds, no shortest delay",
         (

@@ -20,7 +20,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from confect_celery import Confect, DateTime, Duration, SettableClock
 from confect_celery.runtime import Dispatcher, Outbox, Reconciler
-from confect_celery.runtime.ahead import PublishAhead
 from confect_celery.runtime.announce import Silent
 from confect_celery.store import Delivery, Part, Pending, SharedTransaction
 from tests.property.model import LIVE, Job, Model, Row, Violation, violated
@@ -79,10 +78,6 @@ class Broker:
 
     world: World
     messages: list[Message] = field(default_factory=list)
-    keeps_to_itself: bool = False
-
-    def holding_is_free(self) -> bool:
-        return not self.keeps_to_itself
 
     def publish(self, delivery: Delivery) -> None:
         world = self.world
@@ -128,6 +123,8 @@ class World:
         )
         app = Celery("property", broker="memory://", set_as_current=False)
         app.conf.update(confect_database_url=url, confect_batch_size=BATCH, confect_retention=RETENTION_SECONDS)
+        # What is due in a second, who schedules it publishes; what is due later in the horizon, dispatchers do.
+        app.conf.update(confect_horizon=3, confect_poll_interval=1.2)
         self.confect = Confect(app, schema=metadata)
         self.store = self.confect.store
         self.store.migrate()
@@ -145,7 +142,7 @@ class World:
         self.redelivery = int(self.settings.redelivery.total_seconds() * 1e6)
         self._stack = ExitStack()
         self._stack.enter_context(
-            self.confect.redirected(clock=self.clock, publish=lambda delivery: self.ahead(delivery))
+            self.confect.redirected(clock=self.clock, publish=lambda delivery: self.callers.publish(delivery))
         )
         standing = _StandingTime(self)
         for module in ("runtime.gate", "runtime.punctual", "runtime.reconciler", "runtime.sharing", "store.database"):
@@ -196,12 +193,7 @@ class World:
         self.writers = 0
         self.start_dispatcher()
         self.start_worker()
-        self.ahead = PublishAhead(
-            Outbox(self.store, self.broker, self.clock),
-            self.broker,  # type: ignore[arg-type]
-            self.clock,
-            self.settings,
-        )
+        self.callers = Outbox(self.store, self.broker, self.clock)
 
     def start_dispatcher(self) -> None:
         """A new dispatcher process: it knows only what the table says."""

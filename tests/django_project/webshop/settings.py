@@ -79,6 +79,7 @@ INSTALLED_APPS += os.environ.get("TEST_MORE_APPS", "").split()
 CELERY_BROKER_URL = os.environ.get("TEST_BROKER_URL", "memory://")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_CONFECT_REDELIVERY = 6
+CELERY_CONFECT_MIN_DELAY = 0.5  # sooner than a dispatcher is sure to look: who schedules it publishes it
 LOGGING_CONFIG = None
 logging.getLogger("django.request").setLevel("CRITICAL")
 

@@ -27,9 +27,9 @@ class Harness(TestCase):
 
     def test_what_is_nearly_due_comes_too(self) -> None:
         """Its message would go out after a commit, and there is none."""
-        confect.scheduler.run_after(Duration.seconds(1), remind, self.args)
+        confect.scheduler.run_after(Duration.millis(500), remind, self.args)
         with transaction.atomic():
-            confect.scheduler.run_after(Duration.seconds(1), remind, self.args)
+            confect.scheduler.run_after(Duration.millis(500), remind, self.args)
         self.shop.advance(Duration.seconds(1))
         assert len(self.shop.run_due()) == 2
 

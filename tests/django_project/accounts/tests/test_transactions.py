@@ -48,12 +48,12 @@ class Transactions(TransactionTestCase):
         published: list[str] = []
         with confect.redirected(publish=lambda delivery: published.append(delivery.id)):
             with transaction.atomic():
-                kept = schedule(1, "kept")
+                kept = schedule(0.5, "kept")
                 with self.assertRaises(Unlucky), transaction.atomic():
-                    schedule(1, "gone")
+                    schedule(0.5, "gone")
                     raise Unlucky
                 with transaction.atomic():
-                    also = schedule(1, "kept as well")
+                    also = schedule(0.5, "kept as well")
                 assert published == []
             assert published == [kept, also]
         assert {row.id for row in rows()} == {kept, also}
@@ -62,7 +62,7 @@ class Transactions(TransactionTestCase):
         published: list[str] = []
         with confect.redirected(publish=lambda delivery: published.append(delivery.id)):
             schedule(60)
-            near = schedule(1)
+            near = schedule(0.5)
         assert published == [near]
 
     def test_a_broker_that_refuses_does_not_undo_the_commit(self) -> None:
@@ -70,7 +70,7 @@ class Transactions(TransactionTestCase):
             raise ConnectionError("no broker")
 
         with confect.redirected(publish=refuse), self.assertLogs("django.db.backends.base", "ERROR"):
-            id = schedule(1)
+            id = schedule(0.5)
         assert [row.id for row in rows()] == [id]
 
     def test_cancelling_in_a_transaction_that_rolls_back_cancels_nothing(self) -> None:
