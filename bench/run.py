@@ -19,7 +19,7 @@ from confect_celery.store import Store
 
 __all__ = ["Run", "Stopwatch"]
 
-_ON_RABBIT: Final = frozenset({"schedule", "drain"})
+_ON_RABBIT: Final = frozenset({"schedule", "drain", "calls"})
 _TALL: Final = frozenset({"lag", "poll", "memory"})
 _MILLION: Final = 1_000_000
 

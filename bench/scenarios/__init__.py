@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from bench.scenarios import cancel, drain, instant, lag, levers, memory, poll, schedule
+from bench.scenarios import calls, cancel, drain, instant, lag, levers, memory, poll, schedule
 
 __all__ = ["SCENARIOS"]
 
@@ -13,6 +13,7 @@ SCENARIOS: Final[dict[str, ModuleType]] = {
     "schedule": schedule,
     "drain": drain,
     "lag": lag,
+    "calls": calls,
     "instant": instant,
     "cancel": cancel,
     "poll": poll,

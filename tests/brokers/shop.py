@@ -32,6 +32,9 @@ app = Celery("brokers", broker=os.environ.get("TEST_BROKER_URL"), set_as_current
 app.conf.update(
     {
         "confect_database_url": os.environ.get("TEST_DATABASE_URL", "sqlite://"),
+        # What is due in a second is published by who schedules it, what is due in three by a dispatcher.
+        "confect_horizon": 2.8,
+        "confect_poll_interval": 1.4,
         "broker_connection_retry_on_startup": True,
         "task_ignore_result": True,
         **json.loads(os.environ.get("TEST_CONFIG", "{}")),

@@ -43,6 +43,9 @@ app = Celery("integration", broker=os.environ.get("TEST_BROKER_URL"), set_as_cur
 app.conf.update(
     {
         "confect_database_url": os.environ.get("TEST_DATABASE_URL", "sqlite://"),
+        # What is due in a second is published by who schedules it, what is due in three by a dispatcher.
+        "confect_horizon": 2.8,
+        "confect_poll_interval": 1.4,
         "confect_redelivery": 6,
         "broker_connection_retry_on_startup": True,
         "worker_send_task_events": True,

@@ -12,7 +12,7 @@ FROM_TO = {
     "far to near": (Duration.hours(1), Duration.seconds(1)),
     "far to soon": (Duration.days(300), Duration.seconds(3)),
     "out, later": (Duration.seconds(1), Duration.seconds(4)),
-    "out, earlier": (Duration.seconds(2), Duration.seconds(1)),
+    "out, earlier": (Duration.seconds(1.2), Duration.seconds(1)),
     "out, a little later": (Duration.seconds(1), Duration.seconds(1.5)),
 }
 
@@ -23,7 +23,7 @@ def test_starts_at_the_new_time_only(shared: Rig) -> None:
         first, then = FROM_TO[case]
         function = getattr(shared.shop, kind)
         id = shared.scheduler.run_after(first, function, {"label": f"{kind} {case}"})
-        wanted[id] = DateTime.now() + then, first <= Duration.seconds(2)
+        wanted[id] = DateTime.now() + then, first <= shared.shop.confect.settings.found_within
         assert shared.scheduler.reschedule(id, then) is True
 
     for row in shared.ended(list(wanted)):
@@ -50,10 +50,10 @@ def test_a_message_of_an_older_attempt_starts_nothing(shared: Rig) -> None:
 
 def test_moved_again_and_again_it_runs_once(shared: Rig) -> None:
     id = shared.scheduler.run_after(Duration.seconds(1), shared.shop.mark, {"label": "moved"})
-    for seconds in (2, 1, 3600, 1.5, 1.2, 2):
+    for seconds in (2, 1, 3600, 1.5, 1.2, 2):  # 1 and 1.2 go out at once, others if a dispatcher looks just then
         assert shared.scheduler.reschedule(id, Duration.seconds(seconds)) is True
     row = shared.end(id)
-    wait_for(lambda: shared.dropped(id) == 5, what="the old messages to be dropped")
+    wait_for(lambda: shared.dropped(id) >= 3, what="the old messages to be dropped")
 
     assert (row.state.kind, row.attempt) == ("success", 6)
     [at] = shared.marks("moved")

@@ -91,8 +91,8 @@ def test_a_worker_that_is_set_up_wrongly_does_not_start(
 
 
 def test_a_warm_shutdown_gives_back_what_it_held(new_rig: Callable[..., Rig]) -> None:
-    # Were they not given back, they would be found after a minute.
-    rig = new_rig(confect_horizon=7, confect_redelivery=60)
+    # Were they not given back, they would be found after a minute. Who schedules publishes what is due within 6.3 s.
+    rig = new_rig(confect_horizon=14, confect_poll_interval=7, confect_redelivery=60)
     first = rig.worker()
     sent = rig.scheduler.run_after(Duration.seconds(6), rig.shop.mark, {"label": "sent"})
     held = rig.scheduler.run_after(Duration.seconds(8), rig.shop.mark, {"label": "held"})
