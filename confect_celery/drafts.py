@@ -73,7 +73,7 @@ class Drafts:
         return when, max(when, now + shortest)
 
     def is_near(self, due: DateTime, now: DateTime) -> bool:
-        """Whether it follows in a moment: workers may have its message by now."""
+        """Whether it is due within the horizon: its run follows the call."""
         return due <= now + self.settings.horizon
 
     def is_urgent(self, due: DateTime, now: DateTime) -> bool:
