@@ -29,7 +29,7 @@ class AsyncScheduler:
     """`Scheduler` with awaitable methods, which take and raise the same.
 
     Without `using()` each call runs on a thread and commits at once. Inside an AsyncSession or AsyncConnection it joins
-    that transaction; what is nearly due is published after the commit on a thread, so the event loop never waits for
+    that transaction; what dispatchers may find too late is published after it on a thread, so the event loop never waits for
     the broker.
     """
 

@@ -127,8 +127,8 @@ class Scheduler:
         """The same scheduler inside the open transaction of a SQLAlchemy Connection or Session, or, where the table is
         in PostgreSQL, of a psycopg connection.
 
-        What it writes exists if and only if that transaction commits. On a Session a function that is nearly due is
-        published right after the commit; on a bare connection a dispatcher finds it within `confect_poll_interval`.
+        What it writes exists if and only if that transaction commits. On a Session what dispatchers may find too late
+        is published right after the commit; on a bare connection one finds it within `confect_poll_interval`.
         """
         database = self._desk.store.database
         return replace(self, _run=lambda work, **_: work(database.join(bind)), _reading=None)
