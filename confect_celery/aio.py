@@ -29,8 +29,8 @@ class AsyncScheduler:
     """`Scheduler` with awaitable methods, which take and raise the same.
 
     Without `using()` each call runs on a thread and commits at once. Inside an AsyncSession or AsyncConnection it joins
-    that transaction; what dispatchers may find too late is published after it on a thread, so the event loop never waits for
-    the broker.
+    that transaction; what dispatchers may find too late is published after it on a thread, so the event loop never
+    waits for the broker.
     """
 
     _scheduler: Scheduler
