@@ -25,10 +25,11 @@ def _duration(value: object) -> object:
 
 
 _LOOKS: Final = 0.8
-_FOUND: Final = 0.9
-"""Of the interval in which a row must be seen: how long a dispatcher sleeps at the most, and how far ahead of it a row
-must be to be found for sure: there is some room for the commit and for the look itself. So what `run_after` schedules
-for the shortest delay, a second by default, is found in time."""
+"""A dispatcher sleeps for so much of `poll_interval` at the most: what is due that far ahead, as the shortest delay is
+by default, is found in time."""
+
+_ROOM: Final = 1.125
+"""So many times that sleep ahead must be what is found for sure: there is room for the commit, and for the look."""
 
 Seconds = Annotated[Duration, BeforeValidator(_duration)]
 """A `Duration`, a timedelta, or a number of seconds, as everywhere in Celery's configuration."""
@@ -74,7 +75,7 @@ class Settings(BaseModel):
     @cached_property
     def found_within(self) -> Duration:
         """What is due later than that is found in time by a dispatcher; what is due sooner, its scheduler publishes."""
-        return min(self.poll_interval, self.horizon / 2) * _FOUND
+        return self.pause * _ROOM
 
     @model_validator(mode="after")
     def _bounds(self) -> Settings:
