@@ -54,6 +54,7 @@ class Settings(BaseModel):
     poll_interval: Seconds = Duration.seconds(1)
     batch_size: int = Field(default=500, ge=1, le=10_000)
     batch: int = Field(default=50, ge=1, le=1000)
+    gathered: int = Field(default=20, ge=1, le=1000)
     batch_waits_for_disk: bool = True
     redelivery: Seconds = Duration.seconds(30)
     time_limit: Seconds = Duration.seconds(600)

@@ -42,24 +42,30 @@ def measure(run: Run) -> None:
             continue
         lines: dict[str, Callable[[], None]] = {"native": partial(_native, run, broker, count)}
         for database in ("postgresql",) if run.quick else ("postgresql", "sqlite"):
-            for way, batch in _ways(run):
-                for kind in _kinds(run, broker, way):
+            for way, conf in _ways(run):
+                for kind in _kinds(run, broker, database, way):
                     line = _line(way, kind, broker, database)
-                    lines[line] = partial(
-                        _ours, run, line, batch, kind, broker, database, many if way == "batched" else count
-                    )
+                    jobs = many if way == "batched" else count
+                    lines[line] = partial(_ours, run, line, conf, kind, broker, database, jobs)
         run.contend(lines)
 
 
-def _ways(run: Run) -> list[tuple[str, int | None]]:
-    """One message a job, and many; just one of them when the command line sets `confect_batch`."""
+def _ways(run: Run) -> list[tuple[str, dict[str, int]]]:
+    """One message a job, of which a worker gathers what waits; the same, each alone in its child; many in a message.
+    Just one of them when the command line sets `confect_batch`."""
     given = run.conf.get("confect_batch")
     if given is not None:
-        return [("single" if given == 1 else "batched", None)]
-    return [("single", 1), ("batched", 50)]
+        return [("single" if given == 1 else "batched", {})]
+    return [
+        ("single", {"confect_batch": 1}),
+        ("alone", {"confect_batch": 1, "confect_gathered": 1}),
+        ("batched", {"confect_batch": 50}),
+    ]
 
 
-def _kinds(run: Run, broker: str, way: str) -> tuple[str, ...]:
+def _kinds(run: Run, broker: str, database: str, way: str) -> tuple[str, ...]:
+    if way == "alone":
+        return () if run.quick or database == "sqlite" else _KINDS
     if not run.quick:
         return (*_KINDS, "writing mutation")
     if broker == "rabbitmq":
@@ -77,8 +83,7 @@ def _native(run: Run, broker: str, count: int) -> None:
         run.sample(_NAME, _bare(broker), "jobs/s", shop.starts.rate())
 
 
-def _ours(run: Run, line: str, batch: int | None, kind: str, broker: str, database: str, count: int) -> None:
-    conf = {} if batch is None else {"confect_batch": batch}
+def _ours(run: Run, line: str, conf: dict[str, int], kind: str, broker: str, database: str, count: int) -> None:
     with run.shop(broker, database, **conf) as shop:
         shop.backlog(kind, count)
         shop.worker()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,10 +24,12 @@ from confect_celery.runtime.relay import CLAIMS, Relay
 from confect_celery.runtime.sharing import Sharing
 from confect_celery.runtime.task import ConfectTask, RunAgain
 from confect_celery.runtime.transport import CeleryTransport
-from confect_celery.store import Delivery, Pending
+from confect_celery.store import Delivery, Pending, StateKind
 from confect_celery.timing import DateTime, Duration
 
 __all__ = ["TELLS_EVENTS", "BatchRun"]
+
+logger = logging.getLogger(__name__)
 
 TELLS_EVENTS: Final = "confect_events"
 """Whether the worker sends task events: its main process knows, the child does not."""
@@ -203,7 +206,8 @@ class BatchRun:
             self._await(row, at, relay)
         self._note(at, relay)
         if row is None or mismatch is not None:
-            parts.store.events.dropped(entry.id, entry.name, entry.attempt, mismatch or "superseded")
+            why = self._why_not(entry) if row is None else mismatch or "superseded"
+            parts.store.events.dropped(entry.id, entry.name, entry.attempt, why)
             return
         row = self._held.get(entry.id, row)
         task = parts.app.tasks.get(entry.name)
@@ -234,6 +238,20 @@ class BatchRun:
             self._again.append(at)
         elif said:
             said.ended(outcome, less=inside)
+
+    def _why_not(self, entry: Entry) -> str:
+        """Why the row is not pending. Who waits for what was canceled hears of it, as of what comes alone."""
+        parts, rows = self._parts, self._parts.store.rows
+        state = parts.store.database.reading(lambda connection: rows.state(connection, entry.id), tries=_TRIES)
+        task = parts.app.tasks.get(entry.name)
+        if state is not StateKind.CANCELED:
+            return "superseded"
+        if task is not None:
+            try:
+                task.backend.mark_as_revoked(entry.id, "canceled")
+            except Exception:
+                logger.exception("The result backend cannot be told that %s is canceled.", entry.id)
+        return "canceled"
 
     def _headers(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Those of the shop's own, as Celery would find them."""

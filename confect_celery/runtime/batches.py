@@ -19,7 +19,7 @@ from confect_celery.runtime.transport import CeleryTransport, own_options
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery
 
-__all__ = ["BATCH_HEADER", "BATCH_TASK", "LONGEST_SECONDS", "BatchTransport", "Entry", "entries_of"]
+__all__ = ["BATCH_HEADER", "BATCH_TASK", "LONGEST_SECONDS", "BatchTransport", "Entry", "batch_headers", "entries_of"]
 
 BATCH_TASK: Final = "confect_celery.batch"
 BATCH_HEADER: Final = "confect_batch"
@@ -73,6 +73,27 @@ def _entry(given: Any) -> Entry | None:
     return Entry(id, attempt, name) if type(attempt) is int and 0 <= attempt < _MOST_ATTEMPTS else None
 
 
+def batch_headers(id: str, entries: Sequence[Entry], limit: float | None) -> dict[str, Any]:
+    """Those of a batch of these rows, each of which may run for so many seconds: its whole time, whenever its turn
+    comes."""
+    return {
+        "lang": "py",
+        "task": BATCH_TASK,
+        "id": id,
+        "root_id": id,
+        "parent_id": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "retries": 0,
+        "timelimit": [limit + LONGEST_SECONDS if limit else None, None],
+        "argsrepr": f"({len(entries)} rows)",
+        "kwargsrepr": "{}",
+        "ignore_result": True,
+        BATCH_HEADER: [[entry.id, entry.attempt, entry.name] for entry in entries],
+    }
+
+
 class BatchTransport:
     """Decides which rows may share a message, and sends it."""
 
@@ -112,16 +133,9 @@ class BatchTransport:
         _, routed, limit = found
         amqp: Any = self._app.amqp
         id = str(uuid.uuid4())
-        message = amqp.as_task_v2(
-            id,
-            BATCH_TASK,
-            # Each row may have its whole time, whenever in the batch its turn comes.
-            time_limit=None if limit is None else limit + LONGEST_SECONDS,
-            argsrepr=f"({len(deliveries)} rows)",
-            kwargsrepr="{}",
-            ignore_result=True,
-        )
-        message.headers[BATCH_HEADER] = [[each.id, each.attempt, _sent_as(each)] for each in deliveries]
+        message = amqp.as_task_v2(id, BATCH_TASK)
+        entries = [Entry(each.id, each.attempt, _sent_as(each)) for each in deliveries]
+        message.headers.update(batch_headers(id, entries, limit))
         with self._transport.producer() as (producer, confirmed):
             amqp.send_task_message(producer, BATCH_TASK, message, **{**confirmed, **routed})
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from confect_celery.runtime.gate import Gate
     from confect_celery.runtime.reconciler import Reconciler
 
-__all__ = ["ConfectTask", "RunAgain", "attempt_of", "make_task", "tell_revoked", "telling"]
+__all__ = [
+    "ConfectRequest",
+    "ConfectTask",
+    "RunAgain",
+    "attempt_of",
+    "make_task",
+    "past_eta",
+    "tell_revoked",
+    "telling",
+]
 
 
 _LONGEST_ID: Final = 36
@@ -67,7 +76,7 @@ def _here(eta: dt.datetime, headers: Any) -> dt.datetime:
     return eta
 
 
-def _past(headers: Any) -> str | None:
+def past_eta(headers: Any) -> str | None:
     """The eta of a message of ours, in the form that we give it, where its time has come."""
     if not isinstance(headers, dict):
         return None
@@ -95,7 +104,7 @@ class TellsEnds:
         a tenth of a millisecond, most of it for the zone of one that has none: one that is past is kept from it.
         """
         headers: Any = kwargs.get("headers") or getattr(message, "headers", None)
-        eta = _past(headers)
+        eta = past_eta(headers)
         if eta is not None:
             kwargs["headers"] = {**headers, "eta": None}
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]  # a Request's

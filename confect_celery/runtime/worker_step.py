@@ -15,6 +15,7 @@ from confect_celery.runtime.board import Board
 from confect_celery.runtime.capture import Capture, CaptureParts
 from confect_celery.runtime.cron_loop import CronLoop, Crons
 from confect_celery.runtime.dispatcher import Dispatcher
+from confect_celery.runtime.gathering import GatheringStep, waiting
 from confect_celery.runtime.kept_client import KeptClientStep
 from confect_celery.runtime.late_acks import LateAcksStep
 from confect_celery.runtime.loop import Loop
@@ -82,7 +83,7 @@ class Actors:
 
 def _waiting() -> int:
     """How many messages wait for a child that is free."""
-    return len(worker_state.reserved_requests) - len(worker_state.active_requests)
+    return len(worker_state.reserved_requests) - len(worker_state.active_requests) + waiting()
 
 
 def _running() -> Iterator[str]:
@@ -161,4 +162,5 @@ def install(parts: WorkerParts) -> None:
     install_control(parts.app)
     step = type("ConfectStep", (WorkerStep,), {"parts": parts})
     parts.app.steps["worker"].add(step)
-    parts.app.steps["consumer"].update({KeptClientStep, LateAcksStep})
+    gathering = type("ConfectGathering", (GatheringStep,), {"parts": parts})
+    parts.app.steps["consumer"].update({KeptClientStep, LateAcksStep, gathering})

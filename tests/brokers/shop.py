@@ -1,6 +1,7 @@
 """The app that the broker tests' workers run: each function leaves a mark that tells where its message came from.
 
-Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_CONFIG (JSON of more settings).
+Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_CONFIG (JSON of more settings), TEST_GATHERS (messages that wait
+are gathered whatever their rows took).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from celery import Celery, current_task
 from pydantic import BaseModel
 
 from confect_celery import Confect, DatabaseWriter
+from confect_celery.runtime import gathering
 
 metadata = sa.MetaData()
 sa.Table(
@@ -40,6 +42,8 @@ app.conf.update(
         **json.loads(os.environ.get("TEST_CONFIG", "{}")),
     }
 )
+if "TEST_GATHERS" in os.environ:
+    gathering._BRIEF_SECONDS = gathering._TOGETHER_SECONDS = 60.0  # type: ignore[misc]
 confect = Confect(app, schema=metadata)
 test = confect.group("test")
 mail = confect.group("mail")

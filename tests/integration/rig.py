@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,7 +151,8 @@ class Rig:
 
     def dropped(self, id: str) -> int:
         """How many messages of the row the workers have dropped."""
-        return sum(worker.output().count(f"[{id}] ignored") for worker in self.workers)
+        said = re.compile(rf"Dropped a message of \S*\[{re.escape(id)}\]")
+        return sum(len(said.findall(worker.output())) for worker in self.workers)
 
     def received(self, id: str) -> int:
         """How many messages of the row the workers have got."""

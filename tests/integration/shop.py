@@ -2,7 +2,8 @@
 
 Environment: TEST_BROKER_URL, TEST_DATABASE_URL, TEST_WITHOUT (names of functions that this process does not define, or
 defines otherwise), TEST_WITH ("mailer": a function asks for a service that nobody provides), TEST_RAN (the file where
-`brittle` writes down that it ran; every mutation counts as brief then), TEST_CONFIG (JSON of more settings), and those
+`brittle` writes down that it ran; every mutation counts as brief then), TEST_GATHERS (messages that wait are gathered
+whatever their rows took), TEST_CONFIG (JSON of more settings), and those
 of `observing`.
 """
 
@@ -26,7 +27,7 @@ from confect_celery import (
     ScheduledFunctionId,
     Scheduler,
 )
-from confect_celery.runtime import batch_run, brevity, sharing
+from confect_celery.runtime import batch_run, brevity, gathering, sharing
 from tests.integration import observing
 
 metadata = sa.MetaData()
@@ -57,6 +58,8 @@ app.conf.update(
 if "TEST_RAN" in os.environ:
     brevity._RUNS = 0  # type: ignore[misc]
     brevity._BRIEF_SECONDS = sharing._LONGEST_SECONDS = batch_run.LONGEST_SECONDS = 60.0  # type: ignore[misc]
+if "TEST_GATHERS" in os.environ:
+    gathering._BRIEF_SECONDS = gathering._TOGETHER_SECONDS = 60.0  # type: ignore[misc]
 confect = Confect(app, schema=metadata)
 observing.install(confect)
 g = confect.group("test")

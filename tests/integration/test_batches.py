@@ -22,6 +22,8 @@ from tests.support.waiting import wait_for
 NOW = Duration.seconds(1)
 NewRig = Callable[..., Rig]
 
+EITHER_WAY = pytest.mark.parametrize("batch", [50, 1], ids=["in one message", "gathered by the worker"])
+
 
 def batches(rig: Rig) -> int:
     """How many such messages the workers have got."""
@@ -36,9 +38,10 @@ def once_each(rig: Rig, labels: Sequence[str]) -> None:
     assert {label: len(rig.marks(label)) for label in labels} == dict.fromkeys(labels, 1)
 
 
-def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig) -> None:
-    rig = new_rig()
-    rig.worker()
+@EITHER_WAY
+def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig, batch: int) -> None:
+    rig = new_rig(confect_batch=batch)
+    rig.worker(TEST_GATHERS="yes")
     jobs = marks(rig, "m", 60)
     jobs += [(NOW, rig.shop.look, {"label": f"l {number}"}) for number in range(60)]
     jobs += [(NOW, rig.shop.add, {"x": 1000, "y": number}) for number in range(60)]
@@ -56,7 +59,7 @@ def test_rows_of_all_kinds_run_once_each_under_their_own_ids(new_rig: NewRig) ->
     once_each(
         rig, [f"m {n}" for n in range(60)] + [f"l {n}" for n in range(60)] + [f"plain {1000 + n}" for n in range(60)]
     )
-    assert 0 < batches(rig) < 60
+    assert 0 < batches(rig) < (60 if batch > 1 else len(ids))
     seen = rig.app.AsyncResult(ids[70]).get(timeout=10)
     assert seen == {"row": ids[70], "task": ids[70], "root": ids[70], "eta": seen["eta"]}
     assert rig.app.AsyncResult(ids[130]).get(timeout=10) == 1010
@@ -166,9 +169,10 @@ def test_a_worker_without_task_events_sends_none_of_rows_in_batches(new_rig: New
     assert before == []
 
 
-def test_a_child_that_dies_takes_no_other_row_with_it(new_rig: NewRig) -> None:
-    rig = new_rig(confect_redelivery=8)
-    rig.worker()
+@EITHER_WAY
+def test_a_child_that_dies_takes_no_other_row_with_it(new_rig: NewRig, batch: int) -> None:
+    rig = new_rig(confect_redelivery=8, confect_batch=batch)
+    rig.worker(TEST_GATHERS="yes")
     jobs = marks(rig, "before", 40)
     jobs.insert(20, (NOW, rig.shop.die, {"label": "poison"}))
     jobs.insert(35, (NOW, rig.shop.act_and_die, {"label": "last words"}))
@@ -183,9 +187,12 @@ def test_a_child_that_dies_takes_no_other_row_with_it(new_rig: NewRig) -> None:
     assert batches(rig) > 0
 
 
-def test_each_row_has_its_own_time_limit(new_rig: NewRig) -> None:
-    rig = new_rig(confect_time_limit=2, confect_redelivery=20)
-    rig.worker("--pool", "prefork", "--concurrency", "1")  # on SQLite another would wait for the stuck one's lock
+@EITHER_WAY
+def test_each_row_has_its_own_time_limit(new_rig: NewRig, batch: int) -> None:
+    rig = new_rig(confect_time_limit=2, confect_redelivery=20, confect_batch=batch)
+    rig.worker(
+        "--pool", "prefork", "--concurrency", "1", TEST_GATHERS="yes"
+    )  # on SQLite another would wait for the stuck one's lock
     jobs = marks(rig, "beside", 40)
     jobs.insert(5, (NOW, rig.shop.slow_mark, {"label": "stuck", "seconds": 60}))
     jobs.insert(30, (NOW, rig.shop.slow_act, {"label": "hung", "seconds": 60}))
@@ -285,7 +292,7 @@ def test_a_forged_batch_starts_nothing(shared: Rig, header: Any) -> None:
 
 
 def test_it_can_be_turned_off(new_rig: NewRig) -> None:
-    rig = new_rig(confect_batch=1)
+    rig = new_rig(confect_batch=1, confect_gathered=1)
     rig.worker()
     rig.ended(rig.scheduler.run_many(marks(rig, "m", 60)))
     assert batches(rig) == 0

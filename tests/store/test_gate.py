@@ -433,7 +433,7 @@ def test_a_message_the_broker_refused_is_tried_again(shop: Harness, mark: Any, m
     assert len(shop.run_all()) == 1 and marks() == ["x"]
 
 
-@pytest.mark.parametrize(
+BROKEN = pytest.mark.parametrize(
     ("store", "broken"),
     [
         ("sqlite", "UPDATE _scheduled_functions SET args = '{'"),
@@ -441,6 +441,22 @@ def test_a_message_the_broker_refused_is_tried_again(shop: Harness, mark: Any, m
     ],
     indirect=["store"],
 )
+
+
+@BROKEN
+def test_a_row_that_nobody_can_read_hides_no_other_of_its_batch(shop: Harness, broken: str) -> None:
+    @shop.confect.group("t").internal_action
+    def act() -> None: ...
+
+    ids = shop.confect.scheduler.run_many([(SECOND, act, None)] * 3)
+    with shop.confect.store.database.transaction() as t:
+        t.connection.exec_driver_sql(f"{broken} WHERE id = '{ids[1]}'")
+    with shop.confect.store.database.autocommit() as connection:
+        assert list(shop.confect.store.rows.load_many(connection, ids)) == [ids[0], ids[2]]
+        assert shop.confect.store.rows.load_many(connection, ids[1:2]) == {}
+
+
+@BROKEN
 def test_an_action_whose_row_nobody_can_read_any_more_has_not_started(shop: Harness, broken: str) -> None:
     ran: list[str] = []
 

@@ -49,13 +49,14 @@ class Loading(Base):
         return Pending(*pending)
 
     def load_many(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Pending]:
-        """Those of the rows that are pending, by their ids. Where one cannot be read, none: each is read alone then."""
+        """Those of the rows that are pending and can be read, by their ids."""
         statement = self._prepared(self._load_many)
         try:
             found = self._dialect.execute(connection, statement, {"rows": list(ids)}).rows
             rows = [Pending(*statement.typed(connection.dialect, row)) for row in found]
-        except ValueError:
-            return {}
+        except ValueError:  # it does not say which
+            alone = [self.load_many(connection, [id]) for id in ids] if len(ids) > 1 else []
+            return {id: row for each in alone for id, row in each.items()}
         return {row.id: row for row in rows}
 
     def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:

@@ -1,0 +1,258 @@
+"""Messages of one row each that wait for a busy child go to it together, and each row runs as if it had come alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery, Task, signals
+from celery.worker import state as worker_state
+from kombu import Message
+
+from confect_celery import StateKind
+from confect_celery.runtime import CeleryTransport
+from confect_celery.runtime.arrivals import Reader, may_share
+from confect_celery.runtime.batch_task import make_batch_task
+from confect_celery.runtime.batches import BATCH_TASK, Entry
+from confect_celery.store import Delivery
+from tests.brokers.rig import NEAR, Rig
+from tests.support.listening import listening
+from tests.support.waiting import wait_for
+
+NewRig = Callable[..., Rig]
+ONE = ("--pool", "prefork", "--concurrency", "1")
+BROKERS = pytest.mark.parametrize("server", ["redis", "rabbitmq"])
+
+
+def gathering(new_rig: NewRig, server: str, **config: Any) -> Rig:
+    """A shop whose workers gather whatever its rows take, on a slow machine too."""
+    rig = new_rig(server, confect_dispatcher="off", **config)
+    rig.env["TEST_GATHERS"] = "yes"
+    return rig
+
+
+def gathered(rig: Rig) -> int:
+    """How many batches the workers have made, or got."""
+    return sum(worker.output().count(f"{BATCH_TASK}[") for worker in rig.workers)
+
+
+def publish(rig: Rig, ids: Sequence[str], times: int = 1) -> None:
+    """A message of its own for each row, due now; more of them than their scheduler publishes."""
+    transport = CeleryTransport(rig.app, rig.confect.settings)
+    wait_for(lambda: rig.confect.clock.now() > max(row.scheduled_time for row in rig.rows(ids)), what="their time")
+    for row in rig.rows(ids) * times:
+        transport.publish(
+            Delivery(row.id, row.name, row.kind, row.args, row.scheduled_time, row.attempt, row.options, row.parent_id)
+        )
+
+
+def schedule(rig: Rig, function: Any, labels: Sequence[str], **args: Any) -> list[str]:
+    jobs = [(NEAR, function, {"label": label, **args}) for label in labels]
+    return [str(id) for id in rig.scheduler.run_many(jobs)]
+
+
+def once_each(rig: Rig, labels: Sequence[str]) -> None:
+    left = Counter(mark.label for mark in rig.marks())
+    assert {label: left[label] for label in labels} == dict.fromkeys(labels, 1)
+
+
+def numbered(prefix: str, count: int) -> list[str]:
+    return [f"{prefix} {number}" for number in range(count)]
+
+
+@BROKERS
+def test_what_waits_goes_together_and_is_told_of_under_its_own_ids(new_rig: NewRig, server: str) -> None:
+    rig = gathering(new_rig, server, worker_send_task_events=True)
+    labels = [numbered(prefix, 60) for prefix in ("m", "a", "p")]
+    ids = schedule(rig, rig.shop.mark, labels[0])
+    ids += schedule(rig, rig.shop.hold, labels[1], seconds=0)
+    ids += schedule(rig, rig.shop.plain_mark, labels[2])
+    publish(rig, ids)
+    with listening(rig.app) as events:
+        rig.worker()
+        rig.succeeded(ids, within=60)
+        done = ("task-received", "task-started", "task-succeeded")
+
+        def told() -> Counter[tuple[str, str]]:
+            return Counter((event["uuid"], event["type"]) for event in list(events) if event["type"] in done)
+
+        wait_for(lambda: len(told()) >= 3 * len(ids), within=20, what="each row's own events")
+    assert set(told().values()) == {1} and {id for id, _ in told()} == set(ids)
+    assert gathered(rig) > 0
+    once_each(rig, [*labels[0], *labels[1], *labels[2]])
+
+
+@BROKERS
+def test_each_message_is_acknowledged(new_rig: NewRig, server: str) -> None:
+    rig = gathering(new_rig, server)
+    ids = schedule(rig, rig.shop.mark, numbered("m", 100))
+    publish(rig, ids)
+    first = rig.worker(*ONE)
+    rig.succeeded(ids, within=60)
+    assert gathered(rig) > 0
+    if server == "redis":  # which would give them to another only after an hour
+        with redis.Redis.from_url(rig.app.conf.broker_url) as told:
+            wait_for(lambda: told.hlen("unacked") == 0, within=10, what="all acknowledgements")
+        return
+    first.kill()
+    last = schedule(rig, rig.shop.mark, ["last"])
+    second = rig.worker(*ONE)
+    rig.succeeded(last)
+    assert second.output().count("received") == 1
+
+
+@BROKERS
+def test_what_waits_when_a_worker_stops_goes_to_another(new_rig: NewRig, server: str) -> None:
+    rig = gathering(new_rig, server, worker_prefetch_multiplier=20)
+    brief = schedule(rig, rig.shop.mark, numbered("m", 40))
+    publish(rig, brief)
+    first = rig.worker(*ONE)
+    rig.succeeded(brief, within=60)
+    schedule(rig, rig.shop.hold, ["slow"], seconds=3)
+    rig.mark("slow")
+    waiting = schedule(rig, rig.shop.mark, numbered("w", 30))
+    publish(rig, waiting)
+    first.stop()
+    assert not [row for row in rig.rows(waiting[2:]) if row.state.kind.terminal], "one child was busy all the time"
+    rig.worker(*ONE)
+    rig.succeeded(waiting, within=20)
+    once_each(rig, numbered("w", 30))
+
+
+def test_what_was_canceled_while_it_waited_does_not_start_nor_does_a_duplicate(new_rig: NewRig, tmp_path: Path) -> None:
+    rig = gathering(new_rig, "rabbitmq", result_backend=f"file://{tmp_path}", task_ignore_result=False)
+    ids = schedule(rig, rig.shop.mark, numbered("m", 120))
+    publish(rig, ids, times=2)
+    for id in ids[::2]:
+        assert rig.scheduler.cancel(id)
+    rig.worker(*ONE)
+    last = schedule(rig, rig.shop.mark, ["last"])
+    rig.succeeded(last, within=60)
+    assert [row.state.kind for row in rig.rows(ids)] == [StateKind.CANCELED, StateKind.SUCCESS] * 60
+    assert gathered(rig) > 0
+    once_each(rig, [*numbered("m", 120)[1::2], "last"])
+    assert len(rig.marks()) == 61
+    assert {rig.app.AsyncResult(id).state for id in ids[::2]} == {"REVOKED"}
+
+
+def test_what_takes_long_goes_alone(new_rig: NewRig) -> None:
+    rig = new_rig("rabbitmq", confect_dispatcher="off")
+    ids = schedule(rig, rig.shop.hold, numbered("slow", 40), seconds=0.05)
+    publish(rig, ids)
+    rig.worker("--pool", "prefork", "--concurrency", "2")
+    rig.succeeded(ids, within=60)
+    assert gathered(rig) == 0
+
+
+def test_it_can_be_turned_off(new_rig: NewRig) -> None:
+    rig = gathering(new_rig, "rabbitmq", confect_gathered=1)
+    ids = schedule(rig, rig.shop.mark, numbered("m", 100))
+    publish(rig, ids)
+    rig.worker(*ONE)
+    rig.succeeded(ids, within=60)
+    assert gathered(rig) == 0
+
+
+def test_a_pool_that_scales_sees_what_waits(new_rig: NewRig) -> None:
+    rig = gathering(new_rig, "rabbitmq", worker_prefetch_multiplier=10)
+    ids = schedule(rig, rig.shop.mark, numbered("m", 400))
+    publish(rig, ids)
+    worker = rig.worker("--pool", "prefork", "--autoscale", "3,1")
+    rig.succeeded(ids, within=60)
+    assert "Scaling up" in worker.output()
+
+
+BODY = '[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+PAST, FUTURE = "2026-11-01T12:00:00+00:00", "2999-01-01T12:00:00+00:00"
+CAME = {"exchange": "", "routing_key": "celery", "priority": 0}
+ALONE = {"id": "0198", "task": "t", "confect_attempt": 2, "eta": PAST, "retries": 0, "timelimit": [600.0, None]}
+
+
+def message(body: Any = BODY, came: Any = CAME, **headers: Any) -> tuple[Any, ...]:
+    made = Message(body=body, headers={**ALONE, **headers}, delivery_info=came)
+    return made, None, print, print, []
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (message(), 600.0),
+        (message(BODY.encode()), 600.0),
+        (message(eta=None), 600.0),
+        (message(timelimit=[None, None]), 7),
+        (message('[["x", 5], {"y": 1}, ' + BODY[8:]), 600.0),
+    ],
+)
+def test_a_message_as_ours_are_may_share(given: tuple[Any, ...], limit: float) -> None:
+    arrival = Reader("t", print, 7).read(given)
+    assert arrival is not None and arrival.given == given and arrival.handle is print
+    assert (arrival.entry, arrival.limit) == (Entry("0198", 2, "t"), limit)
+    assert arrival.way == (limit, "", "celery", 0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        message(confect_attempt=None),
+        message(confect_attempt=-1),
+        message(confect_attempt="2"),
+        message(id=None),
+        message(id=["x"]),
+        message(id="x" * 99),
+        message(eta=FUTURE),
+        message(eta="soon"),
+        message(eta=5),
+        message(expires=PAST),
+        message(retries=1),
+        message(group="g"),
+        message(shadow="other"),
+        message(stamped_headers=["s"]),
+        message(timelimit=[600, 500]),
+        message(timelimit=["x", None]),
+        message(timelimit=None),
+        message(timelimit=5),
+        message('[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": {"task": "u"}}]'),
+        message(b"\xff"),
+        message({"args": []}),
+        message(None),
+        message(came="celery"),
+        (*message()[:1], {"args": []}, print, print, []),
+    ],
+)
+def test_anything_else_goes_alone(given: tuple[Any, ...]) -> None:
+    assert Reader("t", print, None).read(given) is None
+
+
+def test_so_does_what_is_revoked_and_all_where_somebody_wants_to_hear_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader("t", print, None)
+    monkeypatch.setattr(worker_state, "revoked", {"0198"})
+    assert reader.read(message()) is None
+    monkeypatch.undo()
+    assert reader.read(message()) is not None
+
+    def hear(**_: Any) -> None: ...
+
+    signals.task_received.connect(hear)
+    try:
+        assert reader.read(message()) is None
+    finally:
+        signals.task_received.disconnect(hear)
+
+
+def test_tasks_that_the_shop_handles_otherwise_go_alone(new_rig: NewRig) -> None:
+    rig = new_rig("redis")
+    app: Celery = rig.app
+    assert may_share(app.tasks[rig.shop.mark.name]) and not may_share(make_batch_task(rig.confect))
+    own: dict[str, dict[str, Any]] = {
+        "late": {"acks_late": True},
+        "soft": {"soft_time_limit": 5},
+        "request": {"Request": "celery.worker.request:Request"},
+        "strategy": {"Strategy": "tests.brokers.test_gathering:may_share"},
+    }
+    for name, options in own.items():
+        members: dict[str, Any] = {"run": print, "name": name, **options}
+        assert not may_share(app.register_task(type("Own", (Task,), members)())), name
