@@ -11,7 +11,7 @@ from typing import Any, Final
 from confect_celery.errors import DelayOutOfRange, NotSchedulable
 from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
 from confect_celery.settings import Settings
-from confect_celery.store import EncodedCall, NewRow, RowKind, ScheduledFunctionId, new_ids
+from confect_celery.store import EncodedCall, NewRow, RowKind, ScheduledFunctionId, new_id, new_ids
 from confect_celery.timing import DateTime, Duration
 from confect_celery.tracing import traced
 
@@ -37,6 +37,9 @@ class Drafts:
 
         What jobs share, their time or all of the function but its arguments, is worked out once, and the rows share it.
         """
+        if len(jobs) == 1:
+            ((when, function, args),) = jobs
+            return [self._maker(function, self._callee(function), self._aimed(when, now), parent)(new_id(now), args)]
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
@@ -47,8 +50,7 @@ class Drafts:
                 aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
                 if id(function) not in callees:
                     callees[id(function)] = self._callee(function)
-                callee = callees[id(function)]
-                make = partial(self._of_a_task, function, aim, parent) if callee is None else callee.at(aim, parent)
+                make = self._maker(function, callees[id(function)], aim, parent)
                 makers[id(when), id(function)] = make
             rows.append(make(own, args))
         return rows
@@ -74,11 +76,16 @@ class Drafts:
 
     def is_near(self, due: DateTime, now: DateTime) -> bool:
         """Whether it is due within the horizon: its run follows the call."""
-        return due <= now + self.settings.horizon
+        return due.epoch_micros - now.epoch_micros <= self.settings.horizon.to_micros()
 
     def is_urgent(self, due: DateTime, now: DateTime) -> bool:
         """Whether dispatchers may find it too late, so that who schedules it publishes it, too."""
-        return due <= now + self.settings.found_within
+        return due.epoch_micros - now.epoch_micros <= self.settings.found_within.to_micros()
+
+    def _maker(
+        self, function: Any, callee: _Callee | None, aim: _Aim, parent: ScheduledFunctionId | None
+    ) -> Callable[[ScheduledFunctionId, Any], NewRow]:
+        return partial(self._of_a_task, function, aim, parent) if callee is None else callee.at(aim, parent)
 
     def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
         scheduled, due = self.aim(when, now)
@@ -142,8 +149,7 @@ class _Callee:
     def __init__(self, ref: FunctionRef[Any, Any], name: str, kind: RowKind) -> None:
         self.ref, self.name = ref, name
         self.kind: RowKind = kind
-        options = {"queue": ref.options.queue, "priority": ref.options.priority, "time_limit": ref.options.time_limit}
-        self.options: Mapping[str, Any] = {key: value for key, value in options.items() if value is not None}
+        self.options = ref.message_options
         self._traced: dict[bool, Mapping[str, Any]] = {}
 
     def at(self, aim: _Aim, parent: ScheduledFunctionId | None) -> Callable[[ScheduledFunctionId, Any], NewRow]:

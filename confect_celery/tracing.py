@@ -31,7 +31,10 @@ def traced(options: Mapping[str, Any], *, later: bool) -> Mapping[str, Any]:
 
     Headers that the caller has put there already, Sentry's for example, stay as they are.
     """
-    if not INSTALLED or not trace.get_current_span().get_span_context().is_valid:
+    if not INSTALLED:
+        return options
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN or not span.get_span_context().is_valid:
         return options
     carrier: dict[str, str] = {}
     propagate.inject(carrier)

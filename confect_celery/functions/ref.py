@@ -63,6 +63,13 @@ class FunctionRef(Generic[Args, Result]):
         self.options = options
 
     @cached_property
+    def message_options(self) -> Mapping[str, Any]:
+        """What its options say of its messages."""
+        said = self.options
+        given = {"queue": said.queue, "priority": said.priority, "time_limit": said.time_limit}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @cached_property
     def signature(self) -> Signature:
         """What it asks for; raises ServiceError where that cannot be told, NameError for an undefined annotation."""
         return Signature.of(self.function, self.name)

@@ -15,14 +15,24 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 
 from confect_celery.runtime.batches import Entry
-from confect_celery.runtime.task import ConfectRequest, attempt_of, past_eta
+from confect_celery.runtime.messages import ATTEMPT_HEADER
+from confect_celery.runtime.task import ConfectRequest, ConfectTask, attempt_of, past_eta
 
 __all__ = ["Arrival", "Reader", "may_share"]
 
 _SOLE: Final = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 """What the body of a call ends with on which nothing hangs."""
 
-_UNUSUAL: Final = ("chord", "expires", "group", "retries", "shadow", "stamped_headers")
+_UNUSUAL: Final = ("chord", "expires", "group", "replaced_task_nesting", "retries", "shadow", "stamped_headers")
+_USUAL: Final = frozenset(
+    {
+        *("argsrepr", "eta", "group_index", "id", "ignore_result", "kwargsrepr", "lang", "origin", "parent_id"),
+        *("root_id", "stamps", "task", "timelimit", ATTEMPT_HEADER, *_UNUSUAL),
+    }
+)
+"""The headers of a call. What else a plain task's message has, whoever published it may have put there since its row
+was written: tracing does so in `before_task_publish`."""
+
 _STRATEGY: Final = "celery.worker.strategy:default"
 
 
@@ -45,6 +55,11 @@ class Arrival:
         return self.given[0]
 
     @property
+    def is_revoked(self) -> bool:
+        """Whether Celery itself will see that it does not start."""
+        return self.entry.id in worker_state.revoked
+
+    @property
     def way(self) -> tuple[object, ...]:
         """What those that go together have in common."""
         info = self.message.delivery_info
@@ -61,9 +76,10 @@ def may_share(task: Task[Any, Any]) -> bool:
 class Reader:
     """Reads the messages of one task."""
 
-    def __init__(self, name: str, handle: Callable[..., Any], limit: float | None) -> None:
+    def __init__(self, task: Task[Any, Any], handle: Callable[..., Any], limit: float | None) -> None:
         """`limit` is the hard limit of a message that has none itself."""
-        self._name = name
+        self._name: str = task.name
+        self._is_plain = not isinstance(task, ConfectTask)
         self._handle = handle
         self._own_limit = limit
 
@@ -73,16 +89,19 @@ class Reader:
         headers = message.headers
         if payload is not None or signals.task_received.receivers or not isinstance(message.delivery_info, dict):
             return None
+        if self._is_plain and not headers.keys() <= _USUAL:
+            return None
         if any(headers.get(name) for name in _UNUSUAL) or not isinstance(headers.get("id"), str):
             return None
-        if headers["id"] in worker_state.revoked or not _is_sole(message.body):
+        if not _is_sole(message.body):
             return None
         if headers.get("eta") is not None and past_eta(headers) is None:
             return None
         attempt, limit = attempt_of(headers), self._limit(headers.get("timelimit"))
         if attempt < 0 or limit is None:
             return None
-        return Arrival(self._handle, given, Entry(headers["id"], attempt, self._name), limit)
+        arrival = Arrival(self._handle, given, Entry(headers["id"], attempt, self._name), limit)
+        return None if arrival.is_revoked else arrival
 
     def _limit(self, given: Any) -> float | None:
         """None where there is a soft one, or it cannot be read."""

@@ -78,9 +78,10 @@ class Gathering:
         consumer = self._consumer
         tasks, strategies = consumer.app.tasks, consumer.strategies
         for name, handle in list(strategies.items()):
-            if may_share(tasks[name]):
-                limit = tasks[name].time_limit or consumer.controller.time_limit
-                strategies[name] = self._before(handle, Reader(name, handle, limit))
+            task = tasks[name]
+            if may_share(task):
+                reader = Reader(task, handle, task.time_limit or consumer.controller.time_limit)
+                strategies[name] = self._before(handle, reader)
         consumer.hub.on_tick.add(self._tick)
 
     def end(self) -> None:
@@ -138,9 +139,10 @@ class Gathering:
         """The first that waits, and others of those after it that go the same way."""
         first, *others = (self.waiting.popleft() for _ in range(min(len(self.waiting), self._most)))
         chosen, left, seconds = [first], list[Arrival](), self._expected(first)
+        way = None if first.is_revoked else first.way
         for arrival in others:
             seconds += self._expected(arrival)
-            goes_along = arrival.way == first.way and seconds <= _TOGETHER_SECONDS
+            goes_along = arrival.way == way and seconds <= _TOGETHER_SECONDS and not arrival.is_revoked
             (chosen if goes_along else left).append(arrival)
         self.waiting.extendleft(reversed(left))
         entries = [arrival.entry for arrival in chosen]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -111,7 +112,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[OwnTransaction]:
         """A transaction that writes: commits at the end, rolls back on any exception."""
-        with self._use(), self._lent() as connection:
+        with _Lent(self) as connection:
             transaction = OwnTransaction(connection)
             try:
                 with self.dialect.begin_write(connection):
@@ -119,16 +120,6 @@ class Database:
             finally:
                 self.dialect.release(connection)
         transaction.committed()
-
-    @contextmanager
-    def _lent(self) -> Iterator[sa.Connection]:
-        connection = self._take()
-        try:
-            yield connection
-        except BaseException:  # it may be broken; the pool will see
-            connection.close()
-            raise
-        self._give_back(connection)
 
     def _take(self) -> sa.Connection:
         return self.engine.connect() if self._spare is None else self._spare.take(self.engine, self.troubles)
@@ -196,17 +187,12 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """A connection to read from, in one transaction."""
-        with self._use(), self._lent() as connection, self.dialect.begin(connection):
+        with _Lent(self) as connection, self.dialect.begin(connection):
             yield connection
 
-    @contextmanager
-    def autocommit(self) -> Iterator[sa.Connection]:
+    def autocommit(self) -> AbstractContextManager[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
-        if self._kept.by == os.getpid():
-            yield from self._keeping()
-            return
-        with self._use(), self._lent() as connection:
-            yield self._autocommitting(connection)
+        return self._keeping() if self._kept.by == os.getpid() else _Lent(self, autocommits=True)
 
     @contextmanager
     def keeping_a_connection(self) -> Iterator[None]:
@@ -222,6 +208,7 @@ class Database:
             if connection is not None:
                 self._give_back(connection)
 
+    @contextmanager
     def _keeping(self) -> Iterator[sa.Connection]:
         kept = self._kept
         if kept.connection is None:
@@ -321,6 +308,38 @@ class Database:
             if self._spare is not None:
                 self._spare.close(engine)
             engine.dispose()
+
+
+class _Lent:
+    """A connection for the length of a block. No generator: a caller's every statement goes through one."""
+
+    __slots__ = ("_autocommits", "_connection", "_database", "_use")
+
+    def __init__(self, database: Database, *, autocommits: bool = False) -> None:
+        self._database = database
+        self._autocommits = autocommits
+        self._connection: sa.Connection | None = None
+
+    def __enter__(self) -> sa.Connection:
+        database = self._database
+        self._use = database._use()
+        self._use.__enter__()
+        try:
+            connection = self._connection = database._take()
+            return database._autocommitting(connection) if self._autocommits else connection
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+
+    def __exit__(self, *raised: Any) -> None:
+        connection = self._connection
+        try:
+            if raised[1] is None and connection is not None:
+                self._database._give_back(connection)
+            elif connection is not None:  # it may be broken; the pool will see
+                connection.close()
+        finally:
+            self._use.__exit__(*raised)
 
 
 _SCHEMES: dict[str, Callable[[str], Database]] = {}

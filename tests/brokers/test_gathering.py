@@ -166,6 +166,8 @@ def test_a_pool_that_scales_sees_what_waits(new_rig: NewRig) -> None:
     assert "Scaling up" in worker.output()
 
 
+APP = Celery("gathering", broker="memory://", set_as_current=False)
+PLAIN = APP.register_task(type("Plain", (Task,), {"run": print, "name": "t"})())
 BODY = '[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 PAST, FUTURE = "2026-11-01T12:00:00+00:00", "2999-01-01T12:00:00+00:00"
 CAME = {"exchange": "", "routing_key": "celery", "priority": 0}
@@ -188,7 +190,7 @@ def message(body: Any = BODY, came: Any = CAME, **headers: Any) -> tuple[Any, ..
     ],
 )
 def test_a_message_as_ours_are_may_share(given: tuple[Any, ...], limit: float) -> None:
-    arrival = Reader("t", print, 7).read(given)
+    arrival = Reader(PLAIN, print, 7).read(given)
     assert arrival is not None and arrival.given == given and arrival.handle is print
     assert (arrival.entry, arrival.limit) == (Entry("0198", 2, "t"), limit)
     assert arrival.way == (limit, "", "celery", 0)
@@ -210,6 +212,8 @@ def test_a_message_as_ours_are_may_share(given: tuple[Any, ...], limit: float) -
         message(retries=1),
         message(group="g"),
         message(shadow="other"),
+        message(replaced_task_nesting=1),
+        message(traceparent="somebody's"),
         message(stamped_headers=["s"]),
         message(timelimit=[600, 500]),
         message(timelimit=["x", None]),
@@ -224,11 +228,18 @@ def test_a_message_as_ours_are_may_share(given: tuple[Any, ...], limit: float) -
     ],
 )
 def test_anything_else_goes_alone(given: tuple[Any, ...]) -> None:
-    assert Reader("t", print, None).read(given) is None
+    assert Reader(PLAIN, print, None).read(given) is None
+
+
+def test_what_a_functions_message_has_its_row_has_too(new_rig: NewRig) -> None:
+    rig = new_rig("redis")
+    reader = Reader(rig.app.tasks[rig.shop.mark.name], print, None)
+    assert reader.read(message(traceparent="the row's")) is not None
+    assert reader.read(message(replaced_task_nesting=1)) is None
 
 
 def test_so_does_what_is_revoked_and_all_where_somebody_wants_to_hear_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = Reader("t", print, None)
+    reader = Reader(PLAIN, print, None)
     monkeypatch.setattr(worker_state, "revoked", {"0198"})
     assert reader.read(message()) is None
     monkeypatch.undo()

@@ -72,8 +72,14 @@ class _Send(NamedTuple):
 
 def is_psycopg(raw: Any) -> bool:
     """Whether this is a connection of psycopg 3, not an async one."""
+    cls: Any = type(raw)  # which is hashable, whatever checkers say
+    return _is_psycopgs(cls)
+
+
+@functools.lru_cache(maxsize=100)
+def _is_psycopgs(cls: type) -> bool:
     psycopg = sys.modules.get("psycopg")
-    return psycopg is not None and isinstance(raw, psycopg.Connection)
+    return psycopg is not None and issubclass(cls, psycopg.Connection)
 
 
 def has_own_cursors(raw: psycopg.Connection[Any]) -> bool:
@@ -114,7 +120,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     executed, and a value that one gave cannot be read.
     """
     lent, driver = connection.connection, _driver()
-    raw: psycopg.Connection[Any] = cast("Any", lent.driver_connection)
+    raw: psycopg.Connection[Any] = cast("Any", lent.dbapi_connection)
     session = lent.info.get(_SESSION)
     if session is None:
         session = lent.info[_SESSION] = _Session(driver.Transformer(raw), set() if _can_prepare() else None)

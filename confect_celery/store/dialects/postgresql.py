@@ -73,7 +73,7 @@ def _autocommits(connection: sa.Connection) -> bool:
 def _on_begin(connection: sa.Connection) -> None:
     # A connection stays as it was used last: who uses it once uses it so again, most likely.
     wanted = _autocommits(connection)
-    raw: Any = connection.connection.driver_connection
+    raw: Any = connection.connection.dbapi_connection
     if raw.autocommit is not wanted and not raw.closed:  # what is closed already is for the statement to find out
         raw.autocommit = wanted
 
@@ -200,7 +200,7 @@ class PostgresqlDialect(Dialect):
 
     def is_direct(self, connection: sa.Connection) -> bool:
         """Where the server has been told of a transaction, or there is none."""
-        if not _is_quick(connection) or has_own_cursors(cast("Any", connection.connection.driver_connection)):
+        if not _is_quick(connection) or has_own_cursors(cast("Any", connection.connection.dbapi_connection)):
             return False
         return _is_inside(connection) or _autocommits(connection)
 
@@ -230,7 +230,7 @@ class PostgresqlDialect(Dialect):
 
     def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
-        raw: Any = connection.connection.driver_connection
+        raw: Any = connection.connection.dbapi_connection
         if not is_psycopg(raw):
             insert.many(connection, lots)
             return
@@ -288,15 +288,15 @@ def _bounds(connection: sa.Connection) -> list[Step]:
 
 
 def _is_quick(connection: sa.Connection) -> bool:
-    return connection.dialect.driver == "psycopg" and speaks_libpq(connection.connection.driver_connection)
+    return connection.dialect.driver == "psycopg" and speaks_libpq(connection.connection.dbapi_connection)
 
 
 def _is_inside(connection: sa.Connection) -> bool:
     """Whether the server has been told of a transaction: psycopg tells it with the first statement."""
-    raw: Any = connection.connection.driver_connection
+    raw: Any = connection.connection.dbapi_connection
     return bool(raw.pgconn.transaction_status)
 
 
 def _has_own_begin(connection: sa.Connection) -> bool:
-    raw: Any = connection.connection.driver_connection
+    raw: Any = connection.connection.dbapi_connection
     return raw.autocommit or any(each is not None for each in (raw.isolation_level, raw.read_only, raw.deferrable))
