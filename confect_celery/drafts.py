@@ -39,7 +39,8 @@ class Drafts:
         """
         if len(jobs) == 1:
             ((when, function, args),) = jobs
-            return [self._maker(function, self._callee(function), self._aimed(when, now), parent)(new_id(now), args)]
+            aim = self._aimed(when, now)
+            return [self._maker(function, self._callee(function), aim, parent)(new_id(now), args)]
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}

@@ -138,7 +138,8 @@ class Gathering:
     def _send(self) -> None:
         """The first that waits, and others of those after it that go the same way."""
         first, *others = (self.waiting.popleft() for _ in range(min(len(self.waiting), self._most)))
-        chosen, left, seconds = [first], list[Arrival](), self._expected(first)
+        chosen, seconds = [first], self._expected(first)
+        left: list[Arrival] = []
         way = None if first.is_revoked else first.way
         for arrival in others:
             seconds += self._expected(arrival)

@@ -310,11 +310,11 @@ class DateTime(Micros):
         return self.from_parts(*parts, zone=self._zone, disambiguate=disambiguate)
 
     def __add__(self, other: Duration | dt.timedelta) -> DateTime:
-        if type(other) is Duration:
-            return self._make(self._micros + other._micros, self._zone)
-        if not isinstance(other, (Duration, dt.timedelta)):
-            return NotImplemented
-        return self._make(self._micros + Duration.of(other)._micros, self._zone)
+        if not isinstance(other, Duration):
+            if not isinstance(other, dt.timedelta):
+                return NotImplemented
+            other = Duration.of(other)
+        return self._make(self._micros + other._micros, self._zone)
 
     __radd__ = __add__
 
