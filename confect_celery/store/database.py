@@ -130,13 +130,9 @@ class Database:
         else:
             self._spare.give_back(self._engines.get(os.getpid()), connection, self.troubles)
 
-    @contextmanager
-    def statement(self) -> Iterator[OwnTransaction]:
+    def statement(self) -> AbstractContextManager[OwnTransaction]:
         """A transaction of one statement, which commits with it: one round trip instead of three."""
-        with self.autocommit() as connection:
-            transaction = OwnTransaction(connection)
-            yield transaction
-        transaction.committed()
+        return _Statement(self)
 
     @contextmanager
     def listening_to(self, connection: sa.Connection, listener: Listener) -> Iterator[None]:
@@ -340,6 +336,24 @@ class _Lent:
                 connection.close()
         finally:
             self._use.__exit__(*raised)
+
+
+class _Statement:
+    """A transaction of one statement, for the length of a block; no generator either."""
+
+    __slots__ = ("_lent", "_transaction")
+
+    def __init__(self, database: Database) -> None:
+        self._lent = database.autocommit()
+
+    def __enter__(self) -> OwnTransaction:
+        transaction = self._transaction = OwnTransaction(self._lent.__enter__())
+        return transaction
+
+    def __exit__(self, *raised: Any) -> None:
+        self._lent.__exit__(*raised)
+        if raised[1] is None:
+            self._transaction.committed()
 
 
 _SCHEMES: dict[str, Callable[[str], Database]] = {}

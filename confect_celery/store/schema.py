@@ -42,7 +42,7 @@ class UtcTime(TypeDecorator[DateTime]):
             return process
 
         def bound(value: Any) -> Any:
-            return value.to_utc() if type(value) is DateTime else process(value)
+            return value.to_utc() if type(value) is DateTime else None if value is None else process(value)
 
         return bound
 
