@@ -296,13 +296,13 @@ import json, os, pathlib
 from confect_celery import Duration
 from tests.faults import crash, shop
 from confect_celery import drafts
-fixed = drafts.new_ids
-def new_ids(now, count):
-    [id] = fixed(now, count)
+fixed = drafts.new_id
+def new_id(now):
+    id = fixed(now)
     where = pathlib.Path(os.environ["TEST_CRASH"]) / "plan.json"
     where.write_text(json.dumps({str(id): [[os.environ["SEAM"], "child"]]}))
-    return [id]
-drafts.new_ids = new_ids
+    return id
+drafts.new_id = new_id
 shop.confect.scheduler.run_after(Duration.seconds(0.3), shop.mutation, {"job": os.environ["SEAM"]})
 """
 
@@ -314,7 +314,7 @@ def test_the_scheduling_process_dies(new_rig: Callable[..., Rig]) -> None:
     for seam in ("insert before", "insert after", "publish before", "publish after"):
         env = {**rig.env, "SEAM": seam, "PYTHONPATH": str(ROOT), "PATH": ""}
         died = subprocess.run([sys.executable, "-c", SCHEDULE], env=env, cwd=ROOT, capture_output=True, check=False)
-        assert died.returncode == -9, died.stderr.decode()
+        assert died.returncode == -9, (seam, died.stderr.decode())
 
     rows = _ended(rig, rig.rows(), within=30)
     # One row is one statement, which is committed when it has run.
