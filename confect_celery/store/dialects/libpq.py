@@ -72,14 +72,8 @@ class _Send(NamedTuple):
 
 def is_psycopg(raw: Any) -> bool:
     """Whether this is a connection of psycopg 3, not an async one."""
-    cls: Any = type(raw)  # which is hashable, whatever checkers say
-    return _is_psycopgs(cls)
-
-
-@functools.lru_cache(maxsize=100)
-def _is_psycopgs(cls: type) -> bool:
     psycopg = sys.modules.get("psycopg")
-    return psycopg is not None and issubclass(cls, psycopg.Connection)
+    return psycopg is not None and isinstance(raw, psycopg.Connection)
 
 
 def has_own_cursors(raw: psycopg.Connection[Any]) -> bool:

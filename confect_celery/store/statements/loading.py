@@ -55,8 +55,8 @@ class Loading(Base):
             found = self._dialect.execute(connection, statement, {"rows": list(ids)}).rows
             rows = [Pending(*statement.typed(connection.dialect, row)) for row in found]
         except ValueError:  # it does not say which
-            alone = [self.load_many(connection, [id]) for id in ids] if len(ids) > 1 else []
-            return {id: row for each in alone for id, row in each.items()}
+            half = len(ids) // 2
+            return self.load_many(connection, ids[:half]) | self.load_many(connection, ids[half:]) if half else {}
         return {row.id: row for row in rows}
 
     def load_locked(self, connection: sa.Connection, id: str, attempt: int) -> Pending | None:
