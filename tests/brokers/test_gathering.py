@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from confect_celery import StateKind
 from confect_celery.runtime import CeleryTransport
 from confect_celery.runtime.arrivals import Reader, may_share
 from confect_celery.runtime.batch_task import make_batch_task
-from confect_celery.runtime.batches import BATCH_TASK, Entry
+from confect_celery.runtime.batches import BATCH_TASK, Entry, entries_of
+from confect_celery.runtime.gathering import Gathering
 from confect_celery.store import Delivery
 from tests.brokers.rig import NEAR, Rig
 from tests.support.listening import listening
@@ -139,6 +142,21 @@ def test_what_was_canceled_while_it_waited_does_not_start_nor_does_a_duplicate(n
     assert {rig.app.AsyncResult(id).state for id in ids[::2]} == {"REVOKED"}
 
 
+def test_rows_of_two_queues_do_not_go_together(new_rig: NewRig) -> None:
+    rig = gathering(new_rig, "rabbitmq")
+    functions = {"shop": rig.shop.mark, "special": rig.shop.special}
+    ids = [schedule(rig, functions[queue], numbered(queue, 60)) for queue in functions]
+    publish(rig, [id for pair in zip(*ids, strict=True) for id in pair])
+    rig.worker(*ONE, "-Q", f"{rig.app.conf.task_default_queue},special")
+    rig.succeeded([*ids[0], *ids[1]], within=60)
+    assert gathered(rig) > 0
+    came = {(mark.label.split()[0], mark.queue) for mark in rig.marks()}
+    assert came == {
+        ("shop", rig.app.conf.task_default_routing_key or rig.app.conf.task_default_queue),
+        ("special", "special"),
+    }
+
+
 def test_what_takes_long_goes_alone(new_rig: NewRig) -> None:
     rig = new_rig("rabbitmq", confect_dispatcher="off")
     ids = schedule(rig, rig.shop.hold, numbered("slow", 40), seconds=0.05)
@@ -167,7 +185,9 @@ def test_a_pool_that_scales_sees_what_waits(new_rig: NewRig) -> None:
 
 
 APP = Celery("gathering", broker="memory://", set_as_current=False)
-PLAIN = APP.register_task(type("Plain", (Task,), {"run": print, "name": "t"})())
+REQUEST = {"Request": "confect_celery.runtime.task:ConfectRequest"}
+PLAIN = APP.register_task(type("Plain", (Task,), {"run": print, "name": "t", **REQUEST})())
+APP.register_task(type("Batch", (Task,), {"run": print, "name": BATCH_TASK})())
 BODY = '[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 PAST, FUTURE = "2026-11-01T12:00:00+00:00", "2999-01-01T12:00:00+00:00"
 CAME = {"exchange": "", "routing_key": "celery", "priority": 0}
@@ -267,3 +287,76 @@ def test_tasks_that_the_shop_handles_otherwise_go_alone(new_rig: NewRig) -> None
     for name, options in own.items():
         members: dict[str, Any] = {"run": print, "name": name, **options}
         assert not may_share(app.register_task(type("Own", (Task,), members)())), name
+
+
+class Pool:
+    """A worker's loop of which the test makes each turn, and that has one child; what is handed over has its id."""
+
+    def __init__(self) -> None:
+        self.handed: list[list[str]] = []
+        self.app = APP
+        self.strategies = {"t": self.take, BATCH_TASK: self.take}
+        self.hub = SimpleNamespace(on_tick=set())
+        self.controller = SimpleNamespace(max_concurrency=None, time_limit=None)
+        self.pool = SimpleNamespace(num_processes=1, _pool=SimpleNamespace(on_poll_start=lambda: None))
+        self.gathering = Gathering(self, most=4)
+
+    def take(self, message: Any, *_: Any) -> None:
+        headers = message.headers
+        self.handed.append([entry.id for entry in entries_of(headers)] or [headers["id"]])
+        request = SimpleNamespace(id=headers["id"], time_start=time.time())
+        worker_state.requests[request.id] = request
+
+    def comes(self, *ids: str, **headers: Any) -> None:
+        for id in ids:
+            self.strategies["t"](*message(id=id, **headers))
+
+    def turn(self) -> list[list[str]]:
+        """The child is through with what it had."""
+        worker_state.requests.clear()
+        (tick,) = self.hub.on_tick
+        tick()
+        handed, self.handed = self.handed, []
+        return handed
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    it = Pool()
+    it.gathering.begin()
+    it.comes("first")  # from whose run it is known how long one takes
+    assert it.turn() == [["first"]]
+    yield it
+    it.gathering.end()
+    worker_state.requests.clear()
+    assert not it.hub.on_tick
+
+
+def test_a_free_child_gets_what_comes_at_once_and_a_busy_one_as_much_as_it_may(pool: Pool) -> None:
+    pool.comes("a", "b", "c", "d", "e", "f")
+    assert pool.handed == [["a"]]
+    assert [pool.turn() for _ in range(4)] == [[["a"], ["b", "c", "d", "e"]], [["f"]], [], []]
+
+
+def test_what_came_another_way_and_what_is_revoked_meanwhile_goes_by_itself(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.comes("a", "b", "c")
+    pool.comes("d", timelimit=[5, None])
+    pool.comes("e")
+    assert [pool.turn() for _ in range(3)] == [[["a"], ["b", "c", "e"]], [["d"]], []]
+    pool.comes("f", "g", "h", "i")
+    monkeypatch.setattr(worker_state, "revoked", {"g"})
+    assert [pool.turn() for _ in range(3)] == [[["f"], ["g"]], [["h", "i"]], []]
+    pool.comes("j", "k", "l", "m")
+    monkeypatch.setattr(worker_state, "revoked", {"l"})
+    assert [pool.turn() for _ in range(3)] == [[["j"], ["k", "m"]], [["l"]], []]
+
+
+def test_no_more_go_together_than_take_a_moment(pool: Pool) -> None:
+    pool.gathering._seconds["t"] = 0.012
+    pool.comes("a", "b", "c", "d")
+    assert [pool.turn() for _ in range(2)] == [[["a"], ["b", "c"]], [["d"]]]
+    pool.gathering._seconds["t"] = 5.0
+    pool.comes("e", "f", "g")
+    assert pool.handed == [["e"], ["f"], ["g"]], "what takes long waits in the pool, as ever"
