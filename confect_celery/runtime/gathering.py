@@ -29,6 +29,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from confect_celery.runtime.arrivals import Arrival, Reader, may_share
 from confect_celery.runtime.batches import BATCH_TASK, Entry, batch_headers
+from confect_celery.runtime.prefetch import Prefetch
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -69,6 +70,7 @@ class Gathering:
         self._consumer = consumer
         self._most = most
         self._handle_batch: Callable[..., Any] = consumer.strategies[BATCH_TASK]
+        self._prefetch = Prefetch(consumer)
         self._in_pool: list[_InPool] = []
         self._seconds: dict[str, float] = {}
         """By the name of a function or task, how long a row of it takes at the most, with its way there and back."""
@@ -114,16 +116,21 @@ class Gathering:
         """Whether a child may be free, as far as it is for us. Where the pool grows with what is reserved, it is to
         see that there is more than its children can take."""
         most: int = self._consumer.controller.max_concurrency or self._consumer.pool.num_processes
-        return sum(each.brief for each in self._in_pool) < most
+        return self._brief_in_pool() < most
+
+    def _brief_in_pool(self) -> int:
+        return sum(each.brief for each in self._in_pool)
 
     def _tick(self) -> None:
         """Once in each turn of the worker's loop."""
         if self._in_pool:
             self._in_pool = [each for each in self._in_pool if not self._has_ended(each)]
+        gathered = False
         if self.waiting and self._has_room():
             while self.waiting and self._has_room():
-                self._send()
+                gathered |= self._send() > 1
             self._consumer.pool._pool.on_poll_start()  # which may have had its turn before us
+        self._prefetch.look(gathered=gathered, others=len(worker_state.requests) > self._brief_in_pool())
 
     def _has_ended(self, each: _InPool) -> bool:
         request = each.request
@@ -135,8 +142,8 @@ class Gathering:
                 self._seconds[name] = max(seconds, self._seconds.get(name, 0.0) * _FORGETS)
         return True
 
-    def _send(self) -> None:
-        """The first that waits, and others of those after it that go the same way."""
+    def _send(self) -> int:
+        """The first that waits, and others of those after it that go the same way; how many."""
         first, *others = (self.waiting.popleft() for _ in range(min(len(self.waiting), self._most)))
         chosen, seconds = [first], self._expected(first)
         left: list[Arrival] = []
@@ -151,6 +158,7 @@ class Gathering:
             self._hand_over(first.handle, first.given, entries, brief=True)
         else:
             self._hand_over(self._handle_batch, _together(chosen, entries), entries, brief=True)
+        return len(chosen)
 
     def _hand_over(
         self, handle: Callable[..., Any], given: tuple[Any, ...], entries: list[Entry], *, brief: bool

