@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,6 +89,7 @@ class Run:
         for turn in range(self.rounds):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
+                gc.collect()  # of what the lines before have left no line is to pay for
                 lines[name]()
 
 
