@@ -64,16 +64,16 @@ class _InPool:
 class Gathering:
     """What waits in one worker's main process, from `begin()` to `end()`."""
 
-    def __init__(self, consumer: Any, most: int) -> None:
-        """`most` rows go to a child together."""
+    def __init__(self, consumer: Any, most: int, seconds: dict[str, float]) -> None:
+        """`most` rows go to a child together. `seconds` holds, by the name of a function or task, how long a row of it
+        takes at the most, with its way there and back: what is known already, and what is learnt."""
         self.waiting: deque[Arrival] = deque()
         self._consumer = consumer
         self._most = most
         self._handle_batch: Callable[..., Any] = consumer.strategies[BATCH_TASK]
         self._prefetch = Prefetch(consumer)
         self._in_pool: list[_InPool] = []
-        self._seconds: dict[str, float] = {}
-        """By the name of a function or task, how long a row of it takes at the most, with its way there and back."""
+        self._seconds = seconds
 
     def begin(self) -> None:
         """Stand before Celery's own handlers of messages, where a task leaves that to them."""
@@ -222,6 +222,10 @@ class GatheringStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
     parts: ClassVar[Parts]
 
+    def __init__(self, parent: Consumer, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._seconds: dict[str, float] = {}
+
     def start(self, parent: Consumer) -> None:
         """Begin, unless the shop says how children are to be used."""
         global _gathering
@@ -231,7 +235,7 @@ class GatheringStep(bootsteps.StartStopStep):
             return
         if controller.soft_time_limit or controller.max_tasks_per_child == 1:
             return
-        _gathering = Gathering(consumer, most)
+        _gathering = Gathering(consumer, most, self._seconds)
         _gathering.begin()
 
     def stop(self, parent: Consumer) -> None:

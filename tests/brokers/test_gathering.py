@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -25,6 +26,7 @@ from confect_celery.runtime.batches import BATCH_TASK, Entry, entries_of
 from confect_celery.runtime.gathering import Gathering
 from confect_celery.store import Delivery
 from tests.brokers.rig import NEAR, Rig
+from tests.faults.proxy import Proxy
 from tests.support.listening import listening
 from tests.support.waiting import wait_for
 
@@ -126,6 +128,40 @@ def test_what_waits_when_a_worker_stops_goes_to_another(new_rig: NewRig, server:
     rig.worker(*ONE)
     rig.succeeded(waiting, within=20)
     once_each(rig, numbered("w", 30))
+
+
+def test_what_waits_when_the_broker_is_lost_comes_again_and_goes_together(new_rig: NewRig) -> None:
+    rig = gathering(new_rig, "rabbitmq", worker_prefetch_multiplier=40)
+    url = urlsplit(rig.app.conf.broker_url)
+    assert url.port is not None
+    proxy = Proxy(url.port)
+    rig.env["TEST_BROKER_URL"] = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{proxy.port}").geturl()
+    try:
+        brief = schedule(rig, rig.shop.mark, numbered("m", 40))
+        publish(rig, brief)
+        worker = rig.worker(*ONE)
+        rig.succeeded(brief, within=60)
+        schedule(rig, rig.shop.hold, ["slow"], seconds=5)
+        rig.mark("slow")
+        waiting = schedule(rig, rig.shop.mark, numbered("w", 30))
+        publish(rig, waiting)
+        wait_for(lambda: in_queue(rig) == 0, within=4, what="the worker to have fetched them")
+        assert not [row for row in rig.rows(waiting) if row.state.kind.terminal], "its one child was busy all the time"
+        before = gathered(rig)
+        proxy.cut()
+        wait_for(lambda: "onnection to broker lost" in worker.output(), within=10, what="the worker to notice")
+        rig.succeeded(waiting, within=60)
+    finally:
+        proxy.close()
+    assert gathered(rig) > before, "it is known still how long they take"
+    once_each(rig, ["slow", *numbered("w", 30)])
+
+
+def in_queue(rig: Rig) -> int:
+    """How many messages no worker has fetched."""
+    with rig.app.connection_for_read() as connection:
+        declared: Any = connection.default_channel.queue_declare(rig.app.conf.task_default_queue, passive=True)
+        return int(declared.message_count)
 
 
 def test_what_was_canceled_while_it_waited_does_not_start_nor_does_a_duplicate(new_rig: NewRig, tmp_path: Path) -> None:
@@ -315,7 +351,7 @@ class Pool:
         self.prefetch_multiplier = self.max_prefetch_count = 4
         self.qos, self.qos_global = QoS(print, 4), True
         self.task_consumer = SimpleNamespace(channel=object())
-        self.gathering = Gathering(self, most=4)
+        self.gathering = Gathering(self, most=4, seconds={})
 
     def take(self, message: Any, *_: Any) -> None:
         headers = message.headers
