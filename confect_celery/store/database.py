@@ -80,7 +80,7 @@ class Database:
         self.dialect: Dialect = dialect_for(self.url)
         self._engines: dict[int, sa.Engine] = {}
         gate = ForkGate(self.dispose) if self.dialect.minds_forks else None
-        self._use: Callable[[], AbstractContextManager[None]] = gate.inside if gate else nullcontext
+        self._use: Callable[[], AbstractContextManager[None]] | None = gate.inside if gate else None
         self._prepare: list[Callable[[sa.Connection], None]] = []
         self._heard: dict[int, Listener] = {}
         self._kept = _Kept()
@@ -318,8 +318,9 @@ class _Lent:
 
     def __enter__(self) -> sa.Connection:
         database = self._database
-        self._use = database._use()
-        self._use.__enter__()
+        self._use = database._use() if database._use is not None else None
+        if self._use is not None:
+            self._use.__enter__()
         try:
             connection = self._connection = database._take()
             return database._autocommitting(connection) if self._autocommits else connection
@@ -335,7 +336,8 @@ class _Lent:
             elif connection is not None:  # it may be broken; the pool will see
                 connection.close()
         finally:
-            self._use.__exit__(*raised)
+            if self._use is not None:
+                self._use.__exit__(*raised)
 
 
 class _Statement:

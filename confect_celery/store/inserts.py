@@ -14,7 +14,7 @@ from confect_celery.store.row import NewRow, StateKind
 from confect_celery.store.schema import UtcTime, json_type
 from confect_celery.timing import DateTime
 
-__all__ = ["ARGS_AT", "Insert", "Lot", "lots"]
+__all__ = ["ARGS_AT", "Insert", "Lot", "lots", "values_of"]
 
 ARGS_AT: Final = 3
 """Where the arguments stand among the columns. The id comes first."""
@@ -47,6 +47,12 @@ def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: 
         lot.ids.append(own)
         lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
     return list(found.values())
+
+
+def values_of(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:
+    """The values of one row, as those of a lot are."""
+    args = row.args.decode() if type(row.args) is bytes else json.dumps(row.args)
+    return {"id": row.id, "args": args, **_shared(row, until, born)}
 
 
 def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:

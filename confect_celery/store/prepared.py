@@ -63,9 +63,9 @@ class Prepared:
     def numbered(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """The text with `$1`, `$2`, … for its parameters, and their values; of a dialect that has them named."""
         form = self._formed(dialect)
-        text, order = form.numbered
-        values = form.values(parameters)
-        return text, [values[name] for name in order]
+        text, taken = form.numbered
+        given = {**form.constants, **parameters} if form.constants else parameters
+        return text, [given[name] if process is None else process(given[name]) for name, process in taken]
 
     def typed(self, dialect: sa.Dialect, row: Sequence[Any]) -> list[Any]:
         """A row that it gave, each value of its column's type."""
@@ -88,7 +88,9 @@ class _Form:
         compiled: Any = statement.compile(dialect=dialect)
         self.text = str(compiled)
         self.has_lists = any(bound.expanding for bound in compiled.bind_names)
-        self._constants = dict(compiled.params)
+        values, names = compiled.params, compiled.bind_names
+        self.constants = {name: values[name] for bound, name in names.items() if not bound.required}
+        """The values of those that the statement has itself."""
         self._order: tuple[str, ...] | None = tuple(compiled.positiontup) if compiled.positional else None
         self._process: list[tuple[str, Callable[[Any], Any]]] = [
             (name, process)
@@ -100,13 +102,14 @@ class _Form:
         self.results = [_reader(column.type.dialect_impl(dialect), dialect) for column in columns]
 
     @functools.cached_property
-    def numbered(self) -> tuple[str, list[str]]:
-        """The text with numbered parameters, and their names in that order."""
-        names = _Numbers()
-        return self.text % names, list(names)
+    def numbered(self) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
+        """The text with numbered parameters, and in that order their names and what is done to their values."""
+        names, processes = _Numbers(), dict(self._process)
+        text = self.text % names
+        return text, [(name, processes.get(name)) for name in names]
 
     def values(self, parameters: Mapping[str, Any]) -> Any:
-        values = {**self._constants, **parameters}
+        values = {**self.constants, **parameters}
         for name, process in self._process:
             values[name] = process(values[name])
         return values if self._order is None else tuple(values[name] for name in self._order)

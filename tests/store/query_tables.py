@@ -53,7 +53,7 @@ sa.Table(
     sa.Column("number", sa.Integer, server_default="5"),
     sa.Column("text", sa.String(10), server_default="six"),
     sa.Column("stamp", sa.DateTime, server_default=sa.func.current_timestamp()),
-    sa.Column("twice", sa.Integer, sa.Computed("number * 2")),
+    sa.Column("twice", sa.Integer, sa.Computed("number * 2", persisted=True)),
     sa.Column("json", sa.JSON),
 )
 sa.Table(

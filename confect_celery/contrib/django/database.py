@@ -64,7 +64,7 @@ class DjangoDatabase(Database):
         self._prepare = []
         self._heard = {}
         self._kept = _Kept()
-        self._use = ForkGate(self.dispose).inside if self.dialect.minds_forks else nullcontext
+        self._use = ForkGate(self.dispose).inside if self.dialect.minds_forks else None
         # Held for good: after a fork the child must not finalize what its parent still uses.
         self._of_threads: list[BaseDatabaseWrapper] = []
 
@@ -149,7 +149,7 @@ class DjangoDatabase(Database):
     @contextmanager
     def _borrowed(self) -> Iterator[sa.Connection]:
         django = self.django
-        with self._use():
+        with self._use() if self._use is not None else nullcontext():
             was_open = django.connection is not None
             try:
                 with self.engine.connect() as connection:

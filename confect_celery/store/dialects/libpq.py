@@ -59,15 +59,10 @@ class Step(NamedTuple):
 class _Send(NamedTuple):
     """A step as it goes to the server."""
 
-    text: str
+    key: tuple[str, Sequence[int] | None]
+    """Its text and the types of its values, by which it is prepared."""
     values: Sequence[Any]
-    types: Sequence[int] | None
     formats: Sequence[Any] | None
-
-    @property
-    def key(self) -> tuple[str, Sequence[int] | None]:
-        """By which it is prepared."""
-        return self.text, self.types
 
 
 def is_psycopg(raw: Any) -> bool:
@@ -114,7 +109,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     executed, and a value that one gave cannot be read.
     """
     lent, driver = connection.connection, _driver()
-    raw: psycopg.Connection[Any] = cast("Any", lent.dbapi_connection)
+    raw: Any = lent.dbapi_connection
     session = lent.info.get(_SESSION)
     if session is None:
         session = lent.info[_SESSION] = _Session(driver.Transformer(raw), set() if _can_prepare() else None)
@@ -237,15 +232,15 @@ def _name(key: tuple[str, Sequence[int] | None]) -> bytes:
 def _dumped(driver: _Driver, adapter: Any, step: Step) -> _Send:
     text, values, typed = step
     if not values:
-        return _Send(text, (), None, None)
+        return _Send((text, None), (), None)
     if not typed:
-        return _Send(text, adapter.dump_sequence(values, [driver.TEXT] * len(values)), None, None)
+        return _Send((text, None), adapter.dump_sequence(values, [driver.TEXT] * len(values)), None)
     # Psycopg has four types of integers, by their size, and each mixture would be prepared.
     wanted = [driver.TEXT if type(value) is int else driver.AUTO for value in values]
     dumped = adapter.dump_sequence(values, wanted)
     given = zip(values, adapter.types, strict=True)
     types = tuple(_INT8 if type(value) is int and oid in _SMALLER else oid for value, oid in given)
-    return _Send(text, dumped, types, adapter.formats)
+    return _Send((text, types), dumped, adapter.formats)
 
 
 def _answer(adapter: Any, result: Any) -> Answer:
@@ -272,11 +267,11 @@ def _exchange(
     """For each result to come, what it tells to be prepared now, if it does: a key, or nothing that is kept."""
     server.enter_pipeline_mode()
     for send in sends:
-        text, values, types, formats = send
+        key, values, formats = send
+        text, types = key
         if prepared is None or not values:
             server.send_query_params(text.encode(), values, types, formats)
         else:
-            key = send.key
             name = _name(key)
             if key not in prepared and key not in expected:
                 server.send_close_prepared(name)  # which need not be there

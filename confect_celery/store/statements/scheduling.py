@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.inserts import Insert, lots
+from confect_celery.store.inserts import Insert, lots, values_of
 from confect_celery.store.row import Delivery, NewRow, StateKind
 from confect_celery.store.statements.base import Base
 from confect_celery.store.statements.terms import one
@@ -46,12 +46,11 @@ class Scheduling(Base):
     ) -> None:
         """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
         commit, with the time at which their message counts as lost."""
-        made = lots(rows, delivered_until, born)
         if len(rows) == 1:
-            (id,), (args,) = made[0].ids, made[0].args
-            self._dialect.execute(connection, self._insert, {"id": id, "args": args, **made[0].shared})
+            values = values_of(rows[0], delivered_until.get(rows[0].id), born)
+            self._dialect.execute(connection, self._insert, values)
         else:
-            self._dialect.insert_many(connection, self._insert, made)
+            self._dialect.insert_many(connection, self._insert, lots(rows, delivered_until, born))
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""
