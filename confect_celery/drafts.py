@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from confect_celery.errors import DelayOutOfRange, NotSchedulable
@@ -32,15 +31,16 @@ class Drafts:
         jobs: Sequence[tuple[Duration | DateTime, Any, Any]],
         now: DateTime,
         parent: ScheduledFunctionId | None,
-    ) -> list[NewRow]:
-        """A new row for each `(delay or time, function, arguments)`; raises as `Scheduler.run_after` does.
+    ) -> tuple[list[NewRow], bool]:
+        """A new row for each `(delay or time, function, arguments)`, and whether any is near; raises as
+        `Scheduler.run_after` does.
 
         What jobs share, their time or all of the function but its arguments, is worked out once, and the rows share it.
         """
         if len(jobs) == 1:
-            ((when, function, args),) = jobs
-            aim = self._aimed(when, now)
-            return [self._maker(function, self._callee(function), aim, parent)(new_id(now), args)]
+            when, function, args = jobs[0]
+            row, later = self._row(new_id(now), when, function, args, now, parent)
+            return [row], not later
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
@@ -51,17 +51,21 @@ class Drafts:
                 aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
                 if id(function) not in callees:
                     callees[id(function)] = self._callee(function)
-                make = self._maker(function, callees[id(function)], aim, parent)
-                makers[id(when), id(function)] = make
+                callee = callees[id(function)]
+                if callee is None:
+                    rows.append(self._row(own, when, function, args, now, parent)[0])
+                    continue
+                make = makers[id(when), id(function)] = callee.at(aim, parent)
             rows.append(make(own, args))
-        return rows
+        return rows, not all(aim.later for aim in aims.values())
 
     def call(self, function: Any, args: Any) -> EncodedCall:
         """The call as its row would hold it; raises as `Scheduler.run_after` does."""
-        callee = self._callee(function)
-        if callee is None:
+        found = self._found(function)
+        if found is None:
             return self.plain(function, args)
-        return EncodedCall(callee.name, callee.kind, codec.encode(callee.ref, args), callee.options)
+        ref, kind = found
+        return EncodedCall(ref.name, kind, codec.encode(ref, args), ref.message_options)
 
     def aim(self, when: Duration | DateTime, now: DateTime) -> tuple[DateTime, DateTime]:
         """The time asked for, and when the row is due; raises DelayOutOfRange."""
@@ -83,22 +87,36 @@ class Drafts:
         """Whether dispatchers may find it too late, so that who schedules it publishes it, too."""
         return due.epoch_micros - now.epoch_micros <= self.settings.found_within.to_micros()
 
-    def _maker(
-        self, function: Any, callee: _Callee | None, aim: _Aim, parent: ScheduledFunctionId | None
-    ) -> Callable[[ScheduledFunctionId, Any], NewRow]:
-        return partial(self._of_a_task, function, aim, parent) if callee is None else callee.at(aim, parent)
-
     def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
         scheduled, due = self.aim(when, now)
         return _Aim(scheduled, now, due, not self.is_near(due, now))
 
-    def _of_a_task(
-        self, function: Any, aim: _Aim, parent: ScheduledFunctionId | None, own: ScheduledFunctionId, args: Any
-    ) -> NewRow:
-        call = self.plain(function, args)
-        return NewRow(own, call.name, call.kind, call.args, *aim.times, traced(call.options, later=aim.later), parent)
+    def _row(
+        self,
+        own: ScheduledFunctionId,
+        when: Duration | DateTime,
+        function: Any,
+        args: Any,
+        now: DateTime,
+        parent: ScheduledFunctionId | None,
+    ) -> tuple[NewRow, bool]:
+        """And whether it is due later than soon."""
+        scheduled, due = self.aim(when, now)
+        later = not self.is_near(due, now)
+        found = self._found(function)
+        if found is None:
+            call = self.plain(function, args)
+            what, options = (call.name, call.kind, call.args), call.options
+        else:
+            ref, kind = found
+            what, options = (ref.name, kind, codec.encode_as_text(ref, args)), ref.message_options
+        return _new(NewRow, (own, *what, scheduled, now, due, traced(options, later=later), parent)), later
 
     def _callee(self, function: Any) -> _Callee | None:
+        found = self._found(function)
+        return None if found is None else _Callee(*found)
+
+    def _found(self, function: Any) -> tuple[FunctionRef[Any, Any], RowKind] | None:
         """The function of Confect's; None for anything else, which only each call tells about."""
         if not isinstance(function, (FunctionRef, InternalPath, PublicPath)):
             return None
@@ -108,7 +126,7 @@ class Drafts:
             alternative = f"Make it an internal mutation or action: @….internal_{kind.replace('query', 'action')}."
             reason = "a query only reads" if kind == "query" else "it is public"
             raise NotSchedulable(ref.name, reason, alternative)
-        return _Callee(ref, ref.name, kind)
+        return ref, kind
 
 
 def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | DateTime, Any, Any]]:
@@ -147,8 +165,8 @@ class _Aim:
 class _Callee:
     """A function that jobs share."""
 
-    def __init__(self, ref: FunctionRef[Any, Any], name: str, kind: RowKind) -> None:
-        self.ref, self.name = ref, name
+    def __init__(self, ref: FunctionRef[Any, Any], kind: RowKind) -> None:
+        self.ref = ref
         self.kind: RowKind = kind
         self.options = ref.message_options
         self._traced: dict[bool, Mapping[str, Any]] = {}
@@ -158,7 +176,7 @@ class _Callee:
         options = self._traced.get(aim.later)
         if options is None:
             options = self._traced[aim.later] = traced(self.options, later=aim.later)
-        ref, call, rest = self.ref, (self.name, self.kind), (*aim.times, options, parent)
+        ref, call, rest = self.ref, (self.ref.name, self.kind), (*aim.times, options, parent)
 
         def row(own: ScheduledFunctionId, args: Any) -> NewRow:
             return _new(NewRow, (own, *call, codec.encode_as_text(ref, args), *rest))

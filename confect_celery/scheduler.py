@@ -332,7 +332,7 @@ class Scheduler:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
-        rows = self._desk.drafts.rows(jobs, now, self._parent)
+        rows, near = self._desk.drafts.rows(jobs, now, self._parent)
         if not rows:
             return []
         tries = 0
@@ -342,18 +342,20 @@ class Scheduler:
             tries += 1
             # Where a connection broke during the commit, the rows stand already, or none does.
             there = tries > 1 and self._desk.store.rows.state(transaction.connection, rows[0].id) is not None
-            self._write(transaction, rows, now, there=there)
+            self._write(transaction, rows, now, near=near, there=there)
 
         self._run(write, guarded=True, single=len(rows) == 1)
         return [row.id for row in rows]
 
-    def _write(self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, there: bool = False) -> None:
+    def _write(
+        self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, near: bool = True, there: bool = False
+    ) -> None:
         born = self._born(transaction)
         if born is StateKind.PENDING and len(rows) <= _MANY:
             # Told first, so that monitors have it pending before a worker has it.
             transaction.after_commit(lambda: self._desk.announcer.pending(rows))
         delivered_until: dict[str, DateTime] = {}
-        if born is StateKind.PENDING and len(rows) <= _FEW:
+        if near and born is StateKind.PENDING and len(rows) <= _FEW:
             for row in rows:
                 lost_at = self._publish_after_commit(transaction, row.due, now, row.to_delivery)
                 if lost_at is not None:

@@ -53,11 +53,12 @@ class DatabaseClock:
 
     def now(self) -> DateTime:
         """The database's time: never ahead of it, for nothing may start early; behind by a round trip at most."""
-        if time.monotonic() >= self._ask_at or (
-            self._answer is not None and abs(_wall_ahead() - self._wall_ahead) > _STEP_SECONDS
-        ):
+        then, answer = time.monotonic(), self._answer
+        stepped = answer is not None and abs(time.time() - then - self._wall_ahead) > _STEP_SECONDS
+        if then >= self._ask_at or stepped:
             self._measure()
-        return DateTime.now() if self._answer is None else self._answer.now()
+            answer = self._answer
+        return DateTime.now() if answer is None else answer.now()
 
     def _measure(self) -> None:
         self._ask_at = time.monotonic() + _MEASURE_EVERY_SECONDS  # first: other threads need not ask as well

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _SESSION: Final = "confect_session"
+_SPEAKS: Final = "confect_speaks_libpq"
 
 OTHERS_SESSION: Final = "26000"
 """What the server says of the name of a statement that it does not know: a pooler has given us another's session, or
@@ -83,9 +84,13 @@ def _sends_together() -> bool:
     return Pipeline.is_supported()
 
 
-def speaks_libpq(raw: Any) -> bool:
-    """Whether this is a psycopg connection whose libpq can send several statements at once."""
-    return is_psycopg(raw) and _sends_together()
+def speaks_libpq(connection: sa.Connection) -> bool:
+    """Whether it is on a psycopg connection whose libpq can send several statements at once."""
+    lent = connection.connection
+    speaks: bool | None = lent.info.get(_SPEAKS)
+    if speaks is None:
+        speaks = lent.info[_SPEAKS] = is_psycopg(lent.dbapi_connection) and _sends_together()
+    return speaks
 
 
 @functools.cache

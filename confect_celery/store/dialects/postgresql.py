@@ -288,7 +288,7 @@ def _bounds(connection: sa.Connection) -> list[Step]:
 
 
 def _is_quick(connection: sa.Connection) -> bool:
-    return connection.dialect.driver == "psycopg" and speaks_libpq(connection.connection.dbapi_connection)
+    return connection.dialect.driver == "psycopg" and speaks_libpq(connection)
 
 
 def _is_inside(connection: sa.Connection) -> bool:
