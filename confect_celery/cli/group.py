@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
@@ -15,8 +15,6 @@ from confect_celery.errors import ConfectError, InvalidTime
 from confect_celery.timing import DateTime, Duration
 
 __all__ = ["WHEN", "command", "confect", "find", "parse_when"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _SHORT: Final = re.compile(r"(\d+(?:\.\d+)?)(w|d|h|m|s)")
 _UNITS: Final = {
@@ -48,10 +46,10 @@ def find(context: click.Context) -> Confect:
     return found
 
 
-def command(name: str) -> Callable[[F], click.Command]:
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A command of Celery's kind, whose function is given the Confect; what goes wrong is one line and exit code 1."""
 
-    def wrap(function: F) -> click.Command:
+    def wrap(function: Callable[..., Any]) -> click.Command:
         @click.pass_context
         @handle_preload_options
         @functools.wraps(function)

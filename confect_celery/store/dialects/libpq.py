@@ -57,13 +57,11 @@ class Step(NamedTuple):
     than their columns: a UUID for a text."""
 
 
-class _Send(NamedTuple):
-    """A step as it goes to the server."""
+_Key = tuple[str, "Sequence[int] | None"]
+"""A step's text and the types of its values, by which it is prepared."""
 
-    key: tuple[str, Sequence[int] | None]
-    """Its text and the types of its values, by which it is prepared."""
-    values: Sequence[Any]
-    formats: Sequence[Any] | None
+_Send = tuple[_Key, "Sequence[Any]", "Sequence[Any] | None"]
+"""A step as it goes to the server: its key, its values and their formats."""
 
 
 def is_psycopg(raw: Any) -> bool:
@@ -123,7 +121,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
         sends = [_dumped(driver, session.adapter, step) for step in steps]
         try:
             with raw.lock:
-                if len(sends) == 1 and prepared is not None and sends[0].key in prepared:
+                if len(sends) == 1 and prepared is not None and sends[0][0] in prepared:
                     results, failed = _one(driver, raw, sends[0])
                 else:
                     results, failed = raw.wait(_exchange(driver, raw.pgconn, prepared, sends))
@@ -222,12 +220,12 @@ class _Session(NamedTuple):
 
     adapter: Any
     """Psycopg's, which turns values into texts and back."""
-    prepared: set[tuple[str, Sequence[int] | None]] | None
+    prepared: set[_Key] | None
     """The statements that the server knows by their names; None where it is to be told no names."""
 
 
 @functools.lru_cache(maxsize=1000)
-def _name(key: tuple[str, Sequence[int] | None]) -> bytes:
+def _name(key: _Key) -> bytes:
     # Of the text: whoever else has prepared one of this name, behind a pooler, has prepared the same.
     text, types = key
     of = text if types is None else f"{text}{types}"
@@ -237,15 +235,15 @@ def _name(key: tuple[str, Sequence[int] | None]) -> bytes:
 def _dumped(driver: _Driver, adapter: Any, step: Step) -> _Send:
     text, values, typed = step
     if not values:
-        return _Send((text, None), (), None)
+        return (text, None), (), None
     if not typed:
-        return _Send((text, None), adapter.dump_sequence(values, [driver.TEXT] * len(values)), None)
+        return (text, None), adapter.dump_sequence(values, [driver.TEXT] * len(values)), None
     # Psycopg has four types of integers, by their size, and each mixture would be prepared.
     wanted = [driver.TEXT if type(value) is int else driver.AUTO for value in values]
     dumped = adapter.dump_sequence(values, wanted)
     given = zip(values, adapter.types, strict=True)
     types = tuple(_INT8 if type(value) is int and oid in _SMALLER else oid for value, oid in given)
-    return _Send((text, types), dumped, adapter.formats)
+    return (text, types), dumped, adapter.formats
 
 
 def _answer(adapter: Any, result: Any) -> Answer:
@@ -258,13 +256,14 @@ def _answer(adapter: Any, result: Any) -> Answer:
 
 def _one(driver: _Driver, raw: psycopg.Connection[Any], send: _Send) -> tuple[list[Any], Any]:
     """As `_exchange` of one that is prepared, without a pipeline, which takes a fifth more of the client's time."""
-    raw.pgconn.send_query_prepared(_name(send.key), send.values, send.formats)
+    key, values, formats = send
+    raw.pgconn.send_query_prepared(_name(key), values, formats)
     results = raw.wait(driver.execute(raw.pgconn))
     return ([], results[-1]) if results[-1].status == driver.FATAL_ERROR else (results, None)
 
 
 def _exchange(
-    driver: _Driver, server: Any, prepared: set[tuple[str, Sequence[int] | None]] | None, sends: Sequence[_Send]
+    driver: _Driver, server: Any, prepared: set[_Key] | None, sends: Sequence[_Send]
 ) -> Generator[Any, Any, tuple[list[Any], Any]]:
     """The results of those that were executed, and that of the one that failed. Yields what it waits for, as psycopg's
     own generators do."""
