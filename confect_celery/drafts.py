@@ -100,7 +100,7 @@ class Drafts:
         now: DateTime,
         parent: ScheduledFunctionId | None,
     ) -> tuple[NewRow, bool]:
-        """And whether it is due later than soon."""
+        """The row of one call, and whether it is not near."""
         scheduled, due = self.aim(when, now)
         later = not self.is_near(due, now)
         found = self._found(function)

@@ -57,10 +57,10 @@ class Step(NamedTuple):
     than their columns: a UUID for a text."""
 
 
-_Key = tuple[str, "Sequence[int] | None"]
+_Key = tuple[str, Sequence[int] | None]
 """A step's text and the types of its values, by which it is prepared."""
 
-_Send = tuple[_Key, "Sequence[Any]", "Sequence[Any] | None"]
+_Send = tuple[_Key, Sequence[Any], Sequence[Any] | None]
 """A step as it goes to the server: its key, its values and their formats."""
 
 
