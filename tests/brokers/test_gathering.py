@@ -141,7 +141,7 @@ def test_what_waits_when_the_broker_is_lost_comes_again_and_goes_together(new_ri
         publish(rig, brief)
         worker = rig.worker(*ONE)
         rig.succeeded(brief, within=60)
-        schedule(rig, rig.shop.hold, ["slow"], seconds=5)
+        schedule(rig, rig.shop.hold, ["slow"], seconds=8)
         rig.mark("slow")
         waiting = schedule(rig, rig.shop.mark, numbered("w", 30))
         publish(rig, waiting)
