@@ -39,8 +39,8 @@ class Drafts:
         """
         if len(jobs) == 1:
             when, function, args = jobs[0]
-            row, later = self._row(new_id(now), when, function, args, now, parent)
-            return [row], not later
+            aim = self._aimed(when, now)
+            return [self._row(new_id(now), function, args, aim, parent)], not aim.later
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
@@ -53,7 +53,7 @@ class Drafts:
                     callees[id(function)] = self._callee(function)
                 callee = callees[id(function)]
                 if callee is None:
-                    rows.append(self._row(own, when, function, args, now, parent)[0])
+                    rows.append(self._row(own, function, args, aim, parent))
                     continue
                 make = makers[id(when), id(function)] = callee.at(aim, parent)
             rows.append(make(own, args))
@@ -92,17 +92,8 @@ class Drafts:
         return _Aim(scheduled, now, due, not self.is_near(due, now))
 
     def _row(
-        self,
-        own: ScheduledFunctionId,
-        when: Duration | DateTime,
-        function: Any,
-        args: Any,
-        now: DateTime,
-        parent: ScheduledFunctionId | None,
-    ) -> tuple[NewRow, bool]:
-        """The row of one call, and whether it is not near."""
-        scheduled, due = self.aim(when, now)
-        later = not self.is_near(due, now)
+        self, own: ScheduledFunctionId, function: Any, args: Any, aim: _Aim, parent: ScheduledFunctionId | None
+    ) -> NewRow:
         found = self._found(function)
         if found is None:
             call = self.plain(function, args)
@@ -110,7 +101,7 @@ class Drafts:
         else:
             ref, kind = found
             what, options = (ref.name, kind, codec.encode_as_text(ref, args)), ref.message_options
-        return _new(NewRow, (own, *what, scheduled, now, due, traced(options, later=later), parent)), later
+        return _new(NewRow, (own, *what, *aim.times, traced(options, later=aim.later), parent))
 
     def _callee(self, function: Any) -> _Callee | None:
         found = self._found(function)

@@ -38,19 +38,27 @@ class Prefetch:
             self._gathered_at = now
         if self._more:
             if others or now - self._gathered_at > _STAYS_SECONDS:
-                self._consumer.qos.decrement_eventually(self._more)
-                self._more, self._changed_at = 0, now
+                self._lower()
+                self._changed_at = now
         elif gathered and not others and now - self._changed_at > _STAYS_SECONDS:
-            self._more, self._changed_at = self._raised_by(), now
+            self._raise()
+            self._changed_at = now
 
-    def _raised_by(self) -> int:
+    def _raise(self) -> None:
         consumer, qos = self._consumer, self._consumer.qos
         each = consumer.prefetch_multiplier
-        if not _CELERYS_OWN <= each < _AT_MOST or qos.value < consumer.max_prefetch_count or not self._can_change():
-            return 0  # it is less than the shop's while a worker that has connected anew has tasks still
-        before: int = qos.value
-        raised: int = qos.increment_eventually((_AT_MOST - each) * consumer.pool.num_processes)
-        return raised - before  # `worker_eta_task_limit` bounds it
+        if not (_CELERYS_OWN <= each < _AT_MOST and self._can_change()):
+            return
+        before = qos.value
+        if before < consumer.max_prefetch_count:  # who has connected anew while tasks ran gets its own back by and by
+            return
+        # `worker_eta_task_limit` may bound it.
+        self._more = qos.increment_eventually((_AT_MOST - each) * consumer.pool.num_processes) - before
+
+    def _lower(self) -> None:
+        consumer, qos = self._consumer, self._consumer.qos
+        more, self._more = self._more, 0
+        qos.decrement_eventually(max(min(more, qos.value - consumer.max_prefetch_count), 0))  # Celery may have set it
 
     def _can_change(self) -> bool:
         """RabbitMQ counts for all of a channel's consumers, where it still can: not with quorum queues."""

@@ -28,6 +28,7 @@ from confect_celery.store import Delivery
 from tests.brokers.rig import NEAR, Rig
 from tests.faults.proxy import Proxy
 from tests.support.listening import listening
+from tests.support.processes import Worker
 from tests.support.waiting import wait_for
 
 NewRig = Callable[..., Rig]
@@ -112,17 +113,23 @@ def test_each_message_is_acknowledged(new_rig: NewRig, server: str) -> None:
     assert second.output().count("received") == 1
 
 
-@BROKERS
-def test_what_waits_when_a_worker_stops_goes_to_another(new_rig: NewRig, server: str) -> None:
-    rig = gathering(new_rig, server, worker_prefetch_multiplier=20)
+def with_rows_that_wait(rig: Rig, *, seconds: float) -> tuple[Worker, list[str]]:
+    """A worker whose one child is busy for so long, and thirty rows for it, of which it knows that they are brief."""
     brief = schedule(rig, rig.shop.mark, numbered("m", 40))
     publish(rig, brief)
-    first = rig.worker(*ONE)
+    worker = rig.worker(*ONE)
     rig.succeeded(brief, within=60)
-    schedule(rig, rig.shop.hold, ["slow"], seconds=3)
+    schedule(rig, rig.shop.hold, ["slow"], seconds=seconds)
     rig.mark("slow")
     waiting = schedule(rig, rig.shop.mark, numbered("w", 30))
     publish(rig, waiting)
+    return worker, waiting
+
+
+@BROKERS
+def test_what_waits_when_a_worker_stops_goes_to_another(new_rig: NewRig, server: str) -> None:
+    rig = gathering(new_rig, server, worker_prefetch_multiplier=20)
+    first, waiting = with_rows_that_wait(rig, seconds=3)
     first.stop()
     assert not [row for row in rig.rows(waiting[2:]) if row.state.kind.terminal], "one child was busy all the time"
     rig.worker(*ONE)
@@ -137,14 +144,7 @@ def test_what_waits_when_the_broker_is_lost_comes_again_and_goes_together(new_ri
     proxy = Proxy(url.port)
     rig.env["TEST_BROKER_URL"] = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{proxy.port}").geturl()
     try:
-        brief = schedule(rig, rig.shop.mark, numbered("m", 40))
-        publish(rig, brief)
-        worker = rig.worker(*ONE)
-        rig.succeeded(brief, within=60)
-        schedule(rig, rig.shop.hold, ["slow"], seconds=8)
-        rig.mark("slow")
-        waiting = schedule(rig, rig.shop.mark, numbered("w", 30))
-        publish(rig, waiting)
+        worker, waiting = with_rows_that_wait(rig, seconds=8)
         wait_for(lambda: in_queue(rig) == 0, within=4, what="the worker to have fetched them")
         assert not [row for row in rig.rows(waiting) if row.state.kind.terminal], "its one child was busy all the time"
         before = gathered(rig)
@@ -205,7 +205,7 @@ def test_what_takes_long_goes_alone(new_rig: NewRig) -> None:
 
 
 @BROKERS
-def test_a_worker_that_gathers_fetches_more_until_something_else_comes(new_rig: NewRig, server: str) -> None:
+def test_a_worker_that_gathers_fetches_more_meanwhile(new_rig: NewRig, server: str) -> None:
     rig = gathering(new_rig, server)
     ids = schedule(rig, rig.shop.mark, numbered("m", 200))
     publish(rig, ids)
@@ -390,7 +390,7 @@ def test_a_free_child_gets_what_comes_at_once_and_a_busy_one_as_much_as_it_may(p
     assert [pool.turn() for _ in range(4)] == [[["a"], ["b", "c", "d", "e"]], [["f"]], [], []]
 
 
-def test_more_is_fetched_while_nothing_but_brief_rows_comes(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_is_fetched_while_nothing_but_brief_rows_comes(pool: Pool) -> None:
     pool.comes("a", "b", "c")
     assert (pool.turn(), pool.qos.value) == ([["a"], ["b", "c"]], 8)
     pool.turn()

@@ -74,6 +74,12 @@ def test_what_celery_itself_changes_meanwhile_stays_changed(worker: Worker) -> N
     assert worker.turn(others=True) == 11
 
 
+def test_it_is_never_less_than_the_shops_again(worker: Worker) -> None:
+    assert worker.turn(gathered=True) == 16
+    worker.qos.value = 8  # Celery has set it, as it does by and by after a connection that was lost
+    assert worker.turn(others=True) == 8
+
+
 @pytest.mark.parametrize(("each", "had"), [(1, 2), (3, 6), (8, 16), (20, 40)])
 def test_who_fetches_fewer_wants_it_so_and_who_fetches_more_needs_none(
     monkeypatch: pytest.MonkeyPatch, each: int, had: int
