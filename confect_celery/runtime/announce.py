@@ -1,7 +1,8 @@
 """Monitors such as Flower hear of rows in Celery's own events: `task-sent`, `task-revoked`, `task-failed`.
 
 Events are best effort, as Celery's are: the scheduling call only puts down what happened, and a thread of its own tells
-the broker, so that one which is slow or away costs the caller nothing. What it did not take waits, up to a bound.
+the broker, so that one which is slow or away costs the caller nothing. What it did not take waits, up to a bound; where
+nobody would hear it, it is not even made.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from celery.events import EventDispatcher
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from confect_celery.runtime.audience import Audience
 from confect_celery.runtime.messages import HIDDEN, decode, shown, task_name
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, NewRow
@@ -116,22 +118,22 @@ class Events:
 
     def pending(self, rows: Iterable[Delivery | NewRow], /) -> None:
         """`task-sent` for each: PENDING, with its eta."""
-        self._tell([("task-sent", None, partial(self._sent, row)) for row in rows])
+        self._line().put([("task-sent", None, partial(self._sent, row)) for row in rows])
 
     def canceled(self, ids: Iterable[str]) -> None:
         """`task-revoked` for each."""
         told = {"terminated": False, "signum": None, "expired": False}
         node = self._node or _worker()
-        self._tell([("task-revoked", node, partial(dict, told, uuid=id)) for id in ids])
+        self._line().put([("task-revoked", node, partial(dict, told, uuid=id)) for id in ids])
 
     def failed(self, id: str, error: Exception) -> None:
         """`task-failed`, with the error."""
         told = {"uuid": id, "exception": repr(error), "traceback": f"{type(error).__name__}: {error}"}
-        self._tell([("task-failed", self._node or _worker(), lambda: told)])
+        self._line().put([("task-failed", self._node or _worker(), lambda: told)])
 
     def tell(self, type: str, node: str, fields: Mapping[str, Any]) -> None:
         """An event in the name of the worker `node`."""
-        self._tell([(type, node, lambda: dict(fields))])
+        self._line().put([(type, node, lambda: dict(fields))])
 
     def speak_as(self, node: str) -> None:
         """This process is the worker `node`: what it says of rows is said in its name."""
@@ -143,10 +145,9 @@ class Events:
         line = self._lines.get(os.getpid())
         return len(line.waiting) if line else 0
 
-    def _tell(self, events: Iterable[Event]) -> None:
+    def _line(self) -> _Line:
         pid = os.getpid()  # a fork inherits neither the thread nor the right to the connection
-        line = self._lines.get(pid) or self._lines.setdefault(pid, _Line(self._app))
-        line.put(events)
+        return self._lines.get(pid) or self._lines.setdefault(pid, _Line(self._app))
 
     def _sent(self, row: Delivery | NewRow) -> dict[str, Any]:
         options: Mapping[str, Any] = decode(dict(row.options)) if row.options else {}
@@ -193,27 +194,30 @@ class _Line:
         self._silent.set()
         self._hurry = threading.Event()
         self._told_at = float("-inf")
-        self._speaking = self._down = self._flushing = False
+        self._awake = self._speaking = self._down = self._flushing = False
         self._connection: Connection | None = None
-        self._dispatcher: EventDispatcher | None = None
+        self._dialed: tuple[EventDispatcher, Audience] | None = None
         _lines.add(self)
 
     def put(self, events: Iterable[Event]) -> None:
         """Have these told; the oldest give way where too many wait."""
         waiting = self.waiting
+        waiting.extend(events)
+        if len(waiting) >= _CROWD:
+            self._hurry.set()
+        if not self._awake:  # the thread says so before it looks here for the last time: one of the two sees the other
+            self._rouse()
+
+    def _rouse(self) -> None:
         with self._lock:
-            waiting.extend(events)
-            if not waiting:
-                return
-            if len(waiting) >= _CROWD:
-                self._hurry.set()
-            if self._silent.is_set():
+            if self.waiting:
                 self._silent.clear()
                 self._wake.set()
-            if not self._speaking:
-                with suppress(RuntimeError):  # the interpreter is about to end
-                    threading.Thread(target=self._speak, name="confect-events", daemon=True).start()
-                    self._speaking = True
+                if not self._speaking:
+                    with suppress(RuntimeError):  # the interpreter is about to end
+                        threading.Thread(target=self._speak, name="confect-events", daemon=True).start()
+                        self._speaking = True
+                self._awake = self._speaking
 
     def flush(self, within: float) -> None:
         """Wait until all is told, so long at most, and not at all while the broker is away."""
@@ -229,7 +233,7 @@ class _Line:
         while self._more():
             self._gather()
             try:
-                self._send_all(self._dial())
+                self._send_all(*self._dial())
                 self._down, backoff = False, _FIRST_BACKOFF_SECONDS
             except Exception as error:
                 if not self._down:
@@ -252,39 +256,43 @@ class _Line:
 
     def _more(self) -> bool:
         with self._lock:
+            self._awake = False
             if self.waiting:
+                self._awake = True
                 return True
             self._silent.set()
             self._wake.clear()
         self._wake.wait(_IDLE_SECONDS)
         with self._lock:
-            self._speaking = bool(self.waiting)
+            self._awake = self._speaking = bool(self.waiting)
             return self._speaking
 
-    def _dial(self) -> EventDispatcher:
-        dispatcher = self._dispatcher
-        if dispatcher is None:
+    def _dial(self) -> tuple[EventDispatcher, Audience]:
+        if self._dialed is None:
             # A connection of our own: those of the pool are for messages, and one that hangs would be missed there.
             self._connection = self._app.connection_for_write()
             self._connection.ensure_connection(max_retries=1)
-            dispatcher = self._dispatcher = self._app.events.Dispatcher(
+            channel = self._connection.channel()
+            dispatcher = self._app.events.Dispatcher(
                 self._connection,
-                channel=self._connection.channel(),
+                channel=channel,
                 buffer_while_offline=False,
                 buffer_group={"task"},  # one message for a whole batch, as workers send them
                 buffer_limit=_BATCH + 1,
             )
-        return dispatcher
+            self._dialed = dispatcher, Audience(self._app, channel)
+        return self._dialed
 
-    def _send_all(self, dispatcher: EventDispatcher) -> None:
+    def _send_all(self, dispatcher: EventDispatcher, audience: Audience) -> None:
         """Tell what waits now. What comes meanwhile is gathered first: else it would be told in as many messages."""
         own, left = dispatcher.hostname, len(self.waiting)
-        while left > 0 and (batch := self._take(min(left, _BATCH))):
+        while left > 0 and (batch := self._take(1 if audience.is_gone else min(left, _BATCH))):
             left -= len(batch)
             try:
                 for type, node, fields in batch:
                     dispatcher.hostname = own if type == "task-sent" else node or _NODE
                     dispatcher.send(type, **fields())
+                audience.heard = None
                 dispatcher.flush(errors=False)
             except _brokers_errors(dispatcher):
                 self.waiting.extendleft(reversed(batch))
@@ -295,6 +303,8 @@ class _Line:
                 return
             finally:
                 dispatcher.hostname = own
+            if audience.is_gone:  # nor would anybody hear the others
+                left -= len(self._take(left))
         self._calm_down()
 
     def _take(self, most: int) -> list[Event]:
@@ -302,7 +312,7 @@ class _Line:
             return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
     def _hang_up(self) -> None:
-        connection, self._connection, self._dispatcher = self._connection, None, None
+        connection, self._connection, self._dialed = self._connection, None, None
         if connection is not None:
             with suppress(Exception):  # it may be broken already
                 connection.release()

@@ -1,0 +1,100 @@
+"""On Redis nothing is made of what nobody would hear, and who listens hears all from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.events import EventDispatcher
+from celery.events.event import get_exchange
+from kombu import Consumer, Queue
+
+from confect_celery import Confect
+from confect_celery.runtime import Events
+from tests.support.brokers import Brokers
+from tests.support.waiting import wait_for
+
+MANY = 500
+
+
+class Monitored:
+    """A shop whose rows are canceled, and what is made of that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **urls: str) -> None:
+        self.made = 0
+        send = EventDispatcher.send
+
+        def counted(dispatcher: EventDispatcher, type: str, **fields: Any) -> None:
+            self.made += 1
+            send(dispatcher, type, **fields)
+
+        monkeypatch.setattr(EventDispatcher, "send", counted)
+        self.app = Celery("audience", set_as_current=False)
+        self.app.conf.update(confect_database_url="sqlite://", **urls)
+        self.events = Events(self.app, Confect(self.app).settings)
+
+    def cancel(self, *ids: str) -> int:
+        """Have it told; gives back of how many events were made."""
+        before = self.made
+        self.events.canceled(ids)
+        wait_for(lambda: self.events._line()._silent.is_set(), within=10, what="all is told")
+        return self.made - before
+
+    @contextmanager
+    def monitor(self) -> Iterator[Callable[[], list[str]]]:
+        """Somebody who listens, and what was heard."""
+        heard: list[str] = []
+
+        def hear(body: Any, message: object) -> None:
+            heard.extend(event["uuid"] for event in (body if isinstance(body, list) else [body]))
+
+        with self.app.connection_for_read() as connection:
+            queue = Queue("monitor", exchange=get_exchange(connection), routing_key="#", auto_delete=True)
+
+            def hears(seconds: float = 0.05) -> list[str]:
+                while True:
+                    try:
+                        connection.drain_events(timeout=seconds)
+                    except TimeoutError:
+                        return heard
+
+            with Consumer(connection, queues=[queue], callbacks=[hear], no_ack=True, accept=["json"]):
+                wait_for(lambda: self.cancel("first") and hears(), within=10, what="the first that it hears")
+                heard.clear()
+                yield hears
+
+
+def ids(prefix: str) -> list[str]:
+    return [f"{prefix}-{n}" for n in range(MANY)]
+
+
+@pytest.mark.parametrize("server", ["redis", "valkey"])
+def test_only_who_listens_has_events_made(brokers: Brokers, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    shop = Monitored(monkeypatch, broker_url=brokers.url(server))
+    shop.cancel("nobody knows yet")
+    assert shop.cancel(*ids("nobody")) == 1, "one tells whether that is so still"
+    with shop.monitor() as hears:
+        assert shop.cancel(*ids("somebody")) == MANY
+        assert hears() == ids("somebody")
+    shop.cancel("the last that it might have heard")
+    assert shop.cancel(*ids("nobody any more")) == 1
+    with shop.monitor() as hears:
+        shop.cancel(*ids("somebody again"))
+        assert hears() == ids("somebody again")
+
+
+@pytest.mark.parametrize(
+    ("server", "elsewhere"), [("redis", True), ("rabbitmq", False)], ids=["another server", "one that does not count"]
+)
+def test_where_nobody_counts_all_are_made(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch, server: str, elsewhere: bool
+) -> None:
+    url = brokers.url(server)
+    read = url.replace("127.0.0.1", "localhost") if elsewhere else url
+    assert (read != url) is elsewhere
+    shop = Monitored(monkeypatch, broker_write_url=url, broker_read_url=read)
+    shop.cancel("nobody knows yet")
+    assert shop.cancel(*ids("nobody")) == MANY
