@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -101,7 +102,7 @@ class Invocations:
         database = self._database
         return Scheduler(
             self._desk,
-            lambda work, *, guarded=False, single=False: database.retrying(work, guarded=guarded, single=single),
+            partial(database.retrying, guarded=False),
             parent,
             _reading=database.reading,
         )

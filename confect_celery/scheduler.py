@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
@@ -353,7 +354,7 @@ class Scheduler:
         born = self._born(transaction)
         if born is StateKind.PENDING and len(rows) <= _MANY:
             # Told first, so that monitors have it pending before a worker has it.
-            transaction.after_commit(lambda: self._desk.announcer.pending(rows))
+            transaction.after_commit(partial(self._desk.announcer.pending, rows))
         delivered_until: dict[str, DateTime] = {}
         if near and born is StateKind.PENDING and len(rows) <= _FEW:
             for row in rows:
@@ -362,7 +363,7 @@ class Scheduler:
                     delivered_until[row.id] = lost_at
         if not there:
             self._desk.store.rows.insert(transaction.connection, rows, delivered_until=delivered_until, born=born)
-        self._desk.store.events.scheduled(transaction, rows, canceled=born.terminal)
+        self._desk.store.events.scheduled(transaction, rows, canceled=born is StateKind.CANCELED)
 
     def _born(self, transaction: Transaction) -> StateKind:
         # What a canceled action still schedules is born canceled, as on Convex: it keeps its id and never runs.

@@ -31,7 +31,7 @@ def traced(options: Mapping[str, Any], *, later: bool) -> Mapping[str, Any]:
 
     Headers that the caller has put there already, Sentry's for example, stay as they are.
     """
-    if not INSTALLED:
+    if not INSTALLED or not context.get_current():
         return options
     span = trace.get_current_span()
     if span is trace.INVALID_SPAN or not span.get_span_context().is_valid:

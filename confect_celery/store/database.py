@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from confect_celery.metrics import Events
@@ -34,13 +34,6 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 5
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _LONGEST_BACKOFF_SECONDS: Final = 5.0
-
-
-class _InDoubt(Exception):
-    """The connection broke during a commit, with this error."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 class Listener(Protocol):
@@ -122,7 +115,8 @@ class Database:
         transaction.committed()
 
     def _take(self) -> sa.Connection:
-        return self.engine.connect() if self._spare is None else self._spare.take(self.engine, self.troubles)
+        engine = self._engines.get(os.getpid()) or self.engine
+        return engine.connect() if self._spare is None else self._spare.take(engine, self.troubles)
 
     def _give_back(self, connection: sa.Connection) -> None:
         if self._spare is None:
@@ -132,7 +126,7 @@ class Database:
 
     def statement(self) -> AbstractContextManager[OwnTransaction]:
         """A transaction of one statement, which commits with it: one round trip instead of three."""
-        return _Statement(self)
+        return _Statement(self.autocommit())
 
     @contextmanager
     def listening_to(self, connection: sa.Connection, listener: Listener) -> Iterator[None]:
@@ -188,7 +182,7 @@ class Database:
 
     def autocommit(self) -> AbstractContextManager[sa.Connection]:
         """A connection on which each statement is its own transaction: one round trip instead of three."""
-        return self._keeping() if self._kept.by == os.getpid() else _Lent(self, autocommits=True)
+        return _Lent(self, autocommits=True)
 
     @contextmanager
     def keeping_a_connection(self) -> Iterator[None]:
@@ -203,28 +197,6 @@ class Database:
             connection, self._kept.connection, self._kept.by = self._kept.connection, None, None
             if connection is not None:
                 self._give_back(connection)
-
-    @contextmanager
-    def _keeping(self) -> Iterator[sa.Connection]:
-        kept = self._kept
-        if kept.connection is None:
-            kept.connection = self._autocommitting(self._take())
-        try:
-            yield kept.connection
-        except BaseException:  # it may be broken; the pool will see
-            connection, kept.connection = kept.connection, None
-            if connection is not None:
-                connection.close()
-            raise
-
-    def _autocommitting(self, connection: sa.Connection) -> sa.Connection:
-        try:
-            return self.dialect.autocommit(connection)
-        except DBAPIError:
-            raise
-        except Exception as error:  # the driver's own: MySQL's asks the server, which may be gone since the last use
-            connection.invalidate()
-            raise OperationalError(None, None, error, connection_invalidated=True) from error
 
     def join(self, bind: Any) -> JoinedTransaction:
         """Join the open transaction of a SQLAlchemy Connection or Session, or of a driver's connection."""
@@ -249,45 +221,40 @@ class Database:
         done again. `single` work is guarded, and executes one statement at most that writes.
         """
 
-        def attempt() -> T:
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
             done = False
             try:
                 with self.statement() if single else self.transaction() as transaction:
                     result = work(transaction)
                     done = True
+                return result
             except Exception as error:
                 if done and not guarded and self.dialect.is_disconnect(error):
-                    raise _InDoubt(error) from None
-                raise
-            return result
-
-        return self._again(attempt, tries)
+                    raise
+                tries -= 1
+                backoff = self._wait_to_retry(error, tries, backoff)
 
     def reading(self, read: Callable[[sa.Connection], T], *, tries: int = _TRIES) -> T:
         """Do `read` with each statement its own transaction; on a transient error again, as `retrying` does."""
-
-        def attempt() -> T:
-            with self.autocommit() as connection:
-                return read(connection)
-
-        return self._again(attempt, tries)
-
-    def _again(self, attempt: Callable[[], T], tries: int) -> T:
         backoff = _FIRST_BACKOFF_SECONDS
-        for left in reversed(range(tries)):
+        while True:
             try:
-                return attempt()
-            except _InDoubt as doubt:
-                raise doubt.error from None
+                with self.autocommit() as connection:
+                    return read(connection)
             except Exception as error:
-                if not left or not self.dialect.is_transient(error):
-                    raise
-                logger.warning("Transient database error, trying again (%d left): %s", left, error)
-                self.troubles += 1
-                self.events.database_retry(error)
-            time.sleep(backoff * jitter(0.5, 1.5))
-            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
-        raise AssertionError("unreachable")
+                tries -= 1
+                backoff = self._wait_to_retry(error, tries, backoff)
+
+    def _wait_to_retry(self, error: Exception, left: int, backoff: float) -> float:
+        """Raises the error where the work shall not be done again; gives back how long to wait the next time."""
+        if left <= 0 or not self.dialect.is_transient(error):
+            raise error
+        logger.warning("Transient database error, trying again (%d left): %s", left, error)
+        self.troubles += 1
+        self.events.database_retry(error)
+        time.sleep(backoff * jitter(0.5, 1.5))
+        return min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
 
     def thread(self) -> AbstractContextManager[object]:
         """The life of a thread of ours. A framework that lends connections to threads closes this one's after it."""
@@ -309,12 +276,13 @@ class Database:
 class _Lent:
     """A connection for the length of a block. No generator: a caller's every statement goes through one."""
 
-    __slots__ = ("_autocommits", "_connection", "_database", "_use")
+    __slots__ = ("_autocommits", "_connection", "_database", "_is_kept", "_use")
 
     def __init__(self, database: Database, *, autocommits: bool = False) -> None:
         self._database = database
         self._autocommits = autocommits
         self._connection: sa.Connection | None = None
+        self._is_kept = False
 
     def __enter__(self) -> sa.Connection:
         database = self._database
@@ -322,8 +290,19 @@ class _Lent:
         if self._use is not None:
             self._use.__enter__()
         try:
-            connection = self._connection = database._take()
-            return database._autocommitting(connection) if self._autocommits else connection
+            if not self._autocommits:
+                self._connection = database._take()
+                return self._connection
+            kept = database._kept
+            self._is_kept = kept.by == os.getpid()
+            connection = kept.connection if self._is_kept else None
+            if connection is None:
+                self._connection = database._take()
+                connection = database.dialect.autocommit(self._connection)
+                if self._is_kept:
+                    kept.connection = connection
+            self._connection = connection
+            return connection
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -331,10 +310,13 @@ class _Lent:
     def __exit__(self, *raised: Any) -> None:
         connection = self._connection
         try:
-            if raised[1] is None and connection is not None:
+            if raised[1] is not None:
+                if self._is_kept:
+                    self._database._kept.connection = None
+                if connection is not None:  # it may be broken; the pool will see
+                    connection.close()
+            elif connection is not None and not self._is_kept:
                 self._database._give_back(connection)
-            elif connection is not None:  # it may be broken; the pool will see
-                connection.close()
         finally:
             if self._use is not None:
                 self._use.__exit__(*raised)
@@ -345,8 +327,8 @@ class _Statement:
 
     __slots__ = ("_lent", "_transaction")
 
-    def __init__(self, database: Database) -> None:
-        self._lent = database.autocommit()
+    def __init__(self, lent: AbstractContextManager[sa.Connection]) -> None:
+        self._lent = lent
 
     def __enter__(self) -> OwnTransaction:
         transaction = self._transaction = OwnTransaction(self._lent.__enter__())

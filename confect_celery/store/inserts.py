@@ -56,15 +56,15 @@ def values_of(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str,
 
 
 def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:
-    terminal = born.terminal
+    pending = born is StateKind.PENDING
     return {
         "name": row.name,
         "kind": row.kind,
         "scheduled_time": row.scheduled_time,
         "creation_time": row.creation_time,
-        "completed_time": row.creation_time if terminal else None,
+        "completed_time": None if pending else row.creation_time,
         "state": str(born),
-        "next_at": None if terminal else until or row.due,
+        "next_at": until or row.due if pending else None,
         "deliveries": int(until is not None),
         "options": json.dumps(row.options) if row.options else "{}",
         "parent_id": row.parent_id,

@@ -62,7 +62,8 @@ class Prepared:
 
     def numbered(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """The text with `$1`, `$2`, … for its parameters, and their values; of a dialect that has them named."""
-        form = self._formed(dialect)
+        known = self._form
+        form = known[1] if known is not None and known[0] is dialect else self._formed(dialect)
         text, taken = form.numbered
         given = {**form.constants, **parameters} if form.constants else parameters
         return text, [given[name] if process is None else process(given[name]) for name, process in taken]

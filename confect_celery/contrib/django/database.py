@@ -17,7 +17,7 @@ from confect_celery.contrib.django.conf import alias_of, default_url
 from confect_celery.contrib.django.dialect import DjangoDialect
 from confect_celery.contrib.django.tables import tables_of
 from confect_celery.store import Database, OwnTransaction
-from confect_celery.store.database import _TRIES, _InDoubt, _Kept
+from confect_celery.store.database import _FIRST_BACKOFF_SECONDS, _TRIES, _Kept
 from confect_celery.store.fork_gate import ForkGate
 
 __all__ = ["DjangoDatabase", "DjangoTransaction"]
@@ -114,22 +114,22 @@ class DjangoDatabase(Database):
             with self.transaction() as joined:
                 return work(joined)
 
-        def attempt() -> T:
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
             done = False
             committed: list[bool] = []
             try:
                 with self.transaction() as own:
-                    own.after_commit(lambda: committed.append(True))
+                    own.after_commit(lambda: committed.append(True))  # noqa: B023  # of this try
                     result = work(own)
                     done = True
+                return result
             except Exception as error:
                 # A hook of the shop's that fails after the commit must not have all of it done again.
                 if committed or (done and not guarded and self.dialect.is_disconnect(error)):
-                    raise _InDoubt(error) from None
-                raise
-            return result
-
-        return self._again(attempt, tries)
+                    raise
+                tries -= 1
+                backoff = self._wait_to_retry(error, tries, backoff)
 
     @contextmanager
     def thread(self) -> Iterator[None]:

@@ -65,7 +65,13 @@ class Dialect(ABC):
 
     def autocommit(self, connection: sa.Connection) -> sa.Connection:
         """Let each statement on `connection` be its own transaction."""
-        return connection.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return connection.execution_options(isolation_level="AUTOCOMMIT")
+        except DBAPIError:
+            raise
+        except Exception as error:  # the driver's own: MySQL's asks the server, which may be gone since the last use
+            connection.invalidate()
+            raise OperationalError(None, None, error, connection_invalidated=True) from error
 
     def beside_id(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
         """The column in a condition beside that on the id, by which alone the row is to be found."""

@@ -118,7 +118,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
         session = lent.info[_SESSION] = _Session(driver.Transformer(raw), set() if _can_prepare() else None)
     prepared = session.prepared if raw.prepare_threshold is not None else None
     try:
-        sends = [_dumped(driver, session.adapter, step) for step in steps]
+        sends = list(map(functools.partial(_dumped, driver, session.adapter), steps))
         try:
             with raw.lock:
                 if len(sends) == 1 and prepared is not None and sends[0][0] in prepared:
@@ -140,7 +140,7 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
         step = steps[len(results)]
         raise_as_sqlalchemy(connection, step.text, refusal, step.values if step.typed else None)
     try:
-        return [_answer(session.adapter, result) for result in results]
+        return list(map(functools.partial(_answer, session.adapter), results))
     except driver.DataError as error:  # a time without end, for example
         raise ValueError(str(error)) from error
 

@@ -160,7 +160,7 @@ class PostgresqlDialect(Dialect):
 
     def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
         """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
-        if not (_autocommits(connection) and _is_quick(connection)):
+        if not (_autocommits(connection) and speaks_libpq(connection)):
             return statement.execute(connection, parameters)
         (answer,) = exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))
         return answer
@@ -171,7 +171,7 @@ class PostgresqlDialect(Dialect):
         """BEGIN goes with it. Where it is bounded, a wait for a lock, or a statement, that takes longer is an
         OperationalError, and an idle connection is lost."""
         bounds = _bounds(connection) if bounded else ()
-        if not _is_quick(connection) or _is_inside(connection) or _has_own_begin(connection):
+        if not speaks_libpq(connection) or _is_inside(connection) or _has_own_begin(connection):
             for bound in bounds:
                 connection.exec_driver_sql(bound.text)
             return statement.execute(connection, parameters)
@@ -187,7 +187,7 @@ class PostgresqlDialect(Dialect):
         many: int = 1,
     ) -> bool:
         """COMMIT goes with it: it is not executed after a division by zero."""
-        if not (_is_quick(connection) and _is_inside(connection)):
+        if not (speaks_libpq(connection) and _is_inside(connection)):
             return super().execute_last(connection, change, checked, parameters, many=many)
         given = {**parameters, "many": many}
         try:
@@ -200,7 +200,7 @@ class PostgresqlDialect(Dialect):
 
     def is_direct(self, connection: sa.Connection) -> bool:
         """Where the server has been told of a transaction, or there is none."""
-        if not _is_quick(connection) or has_own_cursors(cast("Any", connection.connection.dbapi_connection)):
+        if not speaks_libpq(connection) or has_own_cursors(cast("Any", connection.connection.dbapi_connection)):
             return False
         return _is_inside(connection) or _autocommits(connection)
 
@@ -216,14 +216,14 @@ class PostgresqlDialect(Dialect):
         self, connection: sa.Connection, name: str, statement: Prepared, parameters: Mapping[str, Any]
     ) -> Sequence[Any] | None:
         """One round trip for both."""
-        if not (_is_quick(connection) and _is_inside(connection)):
+        if not (speaks_libpq(connection) and _is_inside(connection)):
             return super().in_savepoint(connection, name, statement, parameters)
         step = Step(*statement.numbered(connection.dialect, parameters))
         return exchange(connection, Step(f"SAVEPOINT {name}"), step)[1].row
 
     def begin_savepoint(self, connection: sa.Connection, name: str) -> None:
         """Straight through libpq."""
-        if not (_is_quick(connection) and _is_inside(connection)):
+        if not (speaks_libpq(connection) and _is_inside(connection)):
             super().begin_savepoint(connection, name)
             return
         exchange(connection, Step(f"SAVEPOINT {name}"))
@@ -285,10 +285,6 @@ def _bounds(connection: sa.Connection) -> list[Step]:
     if (connection.dialect.server_version_info or ()) >= (17,):
         most["transaction"] = _TRANSACTION_MS
     return [Step(f"SET LOCAL {name}_timeout = {ms}") for name, ms in most.items()]
-
-
-def _is_quick(connection: sa.Connection) -> bool:
-    return connection.dialect.driver == "psycopg" and speaks_libpq(connection)
 
 
 def _is_inside(connection: sa.Connection) -> bool:
