@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple, cast
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
+from confect_celery.store.wire import REFUSED, Writing, writing
+
 __all__ = ["Answer", "Prepared"]
 
 _FLOAT8: Final = 701
@@ -62,11 +64,27 @@ class Prepared:
 
     def numbered(self, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """The text with `$1`, `$2`, … for its parameters, and their values; of a dialect that has them named."""
-        known = self._form
-        form = known[1] if known is not None and known[0] is dialect else self._formed(dialect)
+        form = self._formed(dialect)
         text, taken = form.numbered
         given = {**form.constants, **parameters} if form.constants else parameters
         return text, [given[name] if process is None else process(given[name]) for name, process in taken]
+
+    def written(
+        self, dialect: sa.Dialect, parameters: Mapping[str, Any]
+    ) -> tuple[str, list[bytes | None], Sequence[int]] | None:
+        """The same with the values as PostgreSQL's server takes them, and their formats; None where the driver must
+        make that of them."""
+        known = self._form
+        form = known[1] if known is not None and known[0] is dialect else self._formed(dialect)
+        writing = form.writing
+        if writing is None:
+            return None
+        given = {**form.constants, **parameters} if form.constants else parameters
+        try:
+            values = [None if (value := given[name]) is None else write(value) for name, write in writing.writers]
+        except REFUSED:
+            return None
+        return form.numbered[0], values, writing.formats
 
     def typed(self, dialect: sa.Dialect, row: Sequence[Any]) -> list[Any]:
         """A row that it gave, each value of its column's type."""
@@ -108,6 +126,12 @@ class _Form:
         names, processes = _Numbers(), dict(self._process)
         text = self.text % names
         return text, [(name, processes.get(name)) for name in names]
+
+    @functools.cached_property
+    def writing(self) -> Writing | None:
+        """How the server takes the values of numbered parameters."""
+        names = [name for name, _ in self.numbered[1]]
+        return writing(self.text, names, [name for name, _ in self._process])
 
     def values(self, parameters: Mapping[str, Any]) -> Any:
         values = {**self.constants, **parameters}

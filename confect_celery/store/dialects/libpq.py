@@ -55,6 +55,8 @@ class Step(NamedTuple):
     typed: bool = False
     """Whether the server is told of which types the values are, as psycopg's cursors do, since they may be of others
     than their columns: a UUID for a text."""
+    formats: Sequence[int] | None = None
+    """Of each value, where it is written as the server takes it; psycopg writes those of other steps."""
 
 
 _Key = tuple[str, Sequence[int] | None]
@@ -233,7 +235,9 @@ def _name(key: _Key) -> bytes:
 
 
 def _dumped(driver: _Driver, adapter: Any, step: Step) -> _Send:
-    text, values, typed = step
+    text, values, typed, formats = step
+    if formats is not None:
+        return (text, None), values, formats
     if not values:
         return (text, None), (), None
     if not typed:

@@ -162,7 +162,7 @@ class PostgresqlDialect(Dialect):
         """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
         if not (_autocommits(connection) and speaks_libpq(connection)):
             return statement.execute(connection, parameters)
-        (answer,) = exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))
+        (answer,) = exchange(connection, _step(connection, statement, parameters))
         return answer
 
     def execute_first(
@@ -285,6 +285,14 @@ def _bounds(connection: sa.Connection) -> list[Step]:
     if (connection.dialect.server_version_info or ()) >= (17,):
         most["transaction"] = _TRANSACTION_MS
     return [Step(f"SET LOCAL {name}_timeout = {ms}") for name, ms in most.items()]
+
+
+def _step(connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Step:
+    written = statement.written(connection.dialect, parameters)
+    if written is None:
+        return Step(*statement.numbered(connection.dialect, parameters))
+    text, values, formats = written
+    return Step(text, values, formats=formats)
 
 
 def _is_inside(connection: sa.Connection) -> bool:
