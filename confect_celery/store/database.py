@@ -220,7 +220,6 @@ class Database:
         nobody knows whether it happened: then only `guarded` work, whose statements change nothing the second time, is
         done again. `single` work is guarded, and executes one statement at most that writes.
         """
-
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             done = False

@@ -7,6 +7,7 @@ import secrets
 import struct
 import threading
 import uuid
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
 
@@ -15,19 +16,18 @@ from confect_celery.timing import DateTime
 
 __all__ = ["first_id_at", "new_id", "new_ids"]
 
-_BYTES_AHEAD: Final = 4096
+_AHEAD: Final = struct.Struct(">512Q")
 _LOWER_HALF: Final = 2**64 - 1
 _NODE: Final = 2**48 - 1
 
 _lock = threading.Lock()
 _last = 0
-_random = b""
-_used = 0
+_random: Iterator[int] = iter(())
 
 
 def _forget() -> None:
     global _random, _lock
-    _random, _lock = b"", threading.Lock()
+    _random, _lock = iter(()), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -78,11 +78,12 @@ def _step(low: int, random: int) -> int:
 
 def _random_bits() -> int:
     """64 random bits. The system is asked for many at once: each call of it costs more than all the rest of an id."""
-    global _random, _used
-    if _used >= len(_random):
-        _random, _used = secrets.token_bytes(_BYTES_AHEAD), 0
-    _used += 8
-    return int.from_bytes(_random[_used - 8 : _used], "big")
+    global _random
+    bits = next(_random, None)
+    if bits is None:
+        _random = iter(_AHEAD.unpack(secrets.token_bytes(_AHEAD.size)))
+        bits = next(_random)
+    return bits
 
 
 def first_id_at(when: DateTime) -> str:
