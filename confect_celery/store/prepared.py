@@ -74,17 +74,16 @@ class Prepared:
     ) -> tuple[str, list[bytes | None], Sequence[int]] | None:
         """The same with the values as PostgreSQL's server takes them, and their formats; None where the driver must
         make that of them."""
-        known = self._form
-        form = known[1] if known is not None and known[0] is dialect else self._formed(dialect)
-        writing = form.writing
-        if writing is None:
+        form = self._formed(dialect)
+        how = form.writing
+        if how is None:
             return None
         given = {**form.constants, **parameters} if form.constants else parameters
         try:
-            values = [None if (value := given[name]) is None else write(value) for name, write in writing.writers]
+            values = [None if (value := given[name]) is None else write(value) for name, write in how.writers]
         except REFUSED:
             return None
-        return form.numbered[0], values, writing.formats
+        return form.numbered[0], values, how.formats
 
     def typed(self, dialect: sa.Dialect, row: Sequence[Any]) -> list[Any]:
         """A row that it gave, each value of its column's type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from confect_celery import DateTime, Duration
 from confect_celery.store import NewRow, StateKind, Store, new_id
 from confect_celery.store.dialects import postgresql
 from confect_celery.store.dialects.libpq import Step
-from confect_celery.store.wire import writing
+from confect_celery.store.wire import REFUSED, writing
 
 NOW = DateTime.parse("2030-01-01T00:00:00.000001Z")
 FIRST, LAST = DateTime.parse("0001-01-01T00:00:00Z"), DateTime.parse("9999-12-31T23:59:59.999999Z")
@@ -116,6 +117,25 @@ def test_what_the_text_says_of_each_value_decides() -> None:
         b"\0\0\0\0\0\0\0\3",
         b"{}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cast", "value"),
+    [
+        ("VARCHAR", "é"),
+        ("VARCHAR", uuid.UUID(int=7)),
+        ("JSONB", {}),
+        ("INTEGER", 2**31),
+        ("INTEGER", 1.5),
+        ("BIGINT", -(2**63) - 1),
+        ("BIGINT", "1"),
+    ],
+)
+def test_a_value_that_is_not_plainly_of_its_type_is_refused(cast: str, value: object) -> None:
+    found = writing(f"SELECT %(a)s::{cast}", ["a"], [])
+    assert found is not None
+    with pytest.raises(REFUSED):
+        found.writers[0][1](value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -127,6 +128,29 @@ def test_a_crowd_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         waiting.start()
         wait_for(lambda: sends.told()[-1] == "later", within=5, what="the last words")
         waiting.join()
+
+
+def test_what_comes_as_the_thread_lies_down_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sends = Sends(monkeypatch)
+    late: list[threading.Thread] = []
+
+    class Looked(deque[Any]):
+        """Where the thread has seen that it is empty, something comes before the thread goes on."""
+
+        def __bool__(self) -> bool:
+            full = len(self) > 0
+            if not full and not late and sends.told() == ["first"]:
+                late.append(threading.Thread(target=sends.cancel, args=("late",)))
+                late[0].start()
+                wait_for(lambda: len(self) > 0, within=5, what="that it comes")
+                late[0].join(0.2)  # it may be waiting for the thread
+            return full
+
+    line = sends.events._line()
+    line.waiting = Looked(maxlen=line.waiting.maxlen)
+    sends.cancel("first")
+    wait_for(lambda: sends.told() == ["first", "late"], within=10, what="both, and not after a minute")
+    late[0].join()
 
 
 def test_a_row_is_told_of_as_its_delivery_is(monkeypatch: pytest.MonkeyPatch) -> None:
