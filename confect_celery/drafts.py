@@ -16,6 +16,9 @@ from confect_celery.tracing import traced
 
 __all__ = ["Drafts", "delay_or_time", "with_times"]
 
+_Aim = tuple[tuple[DateTime, DateTime, DateTime], bool]
+"""What jobs of the same time share: when that is, when they are made, when they are due; and whether that is near."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
@@ -40,7 +43,7 @@ class Drafts:
         if len(jobs) == 1:
             when, function, args = jobs[0]
             aim = self._aimed(when, now)
-            return [self._row(new_id(now), function, args, aim, parent)], not aim.later
+            return [self._row(new_id(now), function, args, aim, parent)], aim[1]
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
@@ -57,7 +60,7 @@ class Drafts:
                     continue
                 make = makers[id(when), id(function)] = callee.at(aim, parent)
             rows.append(make(own, args))
-        return rows, not all(aim.later for aim in aims.values())
+        return rows, any(near for _, near in aims.values())
 
     def call(self, function: Any, args: Any) -> EncodedCall:
         """The call as its row would hold it; raises as `Scheduler.run_after` does."""
@@ -71,7 +74,7 @@ class Drafts:
         """The time asked for, and when the row is due; raises DelayOutOfRange."""
         shortest, longest = self.settings.min_delay, self.settings.max_delay
         if isinstance(when, Duration):
-            if not shortest <= when <= longest:
+            if when.to_micros() not in self.settings.delays:
                 raise DelayOutOfRange(str(when), str(shortest), str(longest))
             due = now + when
             return due, due
@@ -89,11 +92,12 @@ class Drafts:
 
     def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
         scheduled, due = self.aim(when, now)
-        return _Aim(scheduled, now, due, not self.is_near(due, now))
+        return (scheduled, now, due), self.is_near(due, now)
 
     def _row(
         self, own: ScheduledFunctionId, function: Any, args: Any, aim: _Aim, parent: ScheduledFunctionId | None
     ) -> NewRow:
+        times, near = aim
         found = self._found(function)
         if found is None:
             call = self.plain(function, args)
@@ -101,7 +105,7 @@ class Drafts:
         else:
             ref, kind = found
             what, options = (ref.name, kind, codec.encode_as_text(ref, args)), ref.message_options
-        return _new(NewRow, (own, *what, *aim.times, traced(options, later=aim.later), parent))
+        return _new(NewRow, (own, *what, *times, traced(options, later=not near), parent))
 
     def _callee(self, function: Any) -> _Callee | None:
         found = self._found(function)
@@ -143,16 +147,6 @@ def delay_or_time(when: object) -> Duration | DateTime:
     return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
 
 
-class _Aim:
-    """A time that jobs share."""
-
-    __slots__ = ("later", "times")
-
-    def __init__(self, scheduled: DateTime, now: DateTime, due: DateTime, later: bool) -> None:
-        self.times = scheduled, now, due
-        self.later = later
-
-
 class _Callee:
     """A function that jobs share."""
 
@@ -164,10 +158,11 @@ class _Callee:
 
     def at(self, aim: _Aim, parent: ScheduledFunctionId | None) -> Callable[[ScheduledFunctionId, Any], NewRow]:
         """What makes rows of calls at this time."""
-        options = self._traced.get(aim.later)
+        times, near = aim
+        options = self._traced.get(near)
         if options is None:
-            options = self._traced[aim.later] = traced(self.options, later=aim.later)
-        ref, call, rest = self.ref, (self.ref.name, self.kind), (*aim.times, options, parent)
+            options = self._traced[near] = traced(self.options, later=not near)
+        ref, call, rest = self.ref, (self.ref.name, self.kind), (*times, options, parent)
 
         def row(own: ScheduledFunctionId, args: Any) -> NewRow:
             return _new(NewRow, (own, *call, codec.encode_as_text(ref, args), *rest))

@@ -74,6 +74,11 @@ class Settings(BaseModel):
         return min(self.poll_interval, self.horizon / 2) * _LOOKS
 
     @cached_property
+    def delays(self) -> range:
+        """All that may be asked for, in microseconds."""
+        return range(self.min_delay.to_micros(), self.max_delay.to_micros() + 1)
+
+    @cached_property
     def found_within(self) -> Duration:
         """What is due later than that is found in time by a dispatcher; what is due sooner, its scheduler publishes."""
         return self.pause * _ROOM

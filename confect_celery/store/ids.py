@@ -8,7 +8,7 @@ import struct
 import threading
 import uuid
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from typing import Final
 
 from confect_celery.store.row import ScheduledFunctionId
@@ -22,12 +22,20 @@ _NODE: Final = 2**48 - 1
 
 _lock = threading.Lock()
 _last = 0
-_random: Iterator[int] = iter(())
+
+
+def _numbers() -> Iterator[int]:
+    """Random numbers of 64 bits. The system is asked for many at once: each call of it costs more than all the rest of
+    an id. No generator: that would be another call of a function for each."""
+    return chain.from_iterable(map(_AHEAD.unpack, map(secrets.token_bytes, repeat(_AHEAD.size))))
+
+
+_random = _numbers()
 
 
 def _forget() -> None:
     global _random, _lock
-    _random, _lock = iter(()), threading.Lock()
+    _random, _lock = _numbers(), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -65,25 +73,15 @@ def _next(now: DateTime) -> int:
     millis, micros = divmod(now.epoch_micros, 1000)
     # The 12 bits after the version tell the fraction of the millisecond; the first of the random bits stays 0 as room.
     instant = millis << 80 | 0x7 << 76 | (micros * 4096 // 1000) << 64 | 0b10 << 62
-    number = instant | _random_bits() >> 3
+    number = instant | next(_random) >> 3
     if number >> 64 == _last >> 64 and number <= _last:
         # A random step: a forked child goes on from the same last id as its parent.
-        number = _last + 1 + (_random_bits() >> 32)
+        number = _last + 1 + (next(_random) >> 32)
     return number
 
 
 def _step(low: int, random: int) -> int:
     return low + 1 + random
-
-
-def _random_bits() -> int:
-    """64 random bits. The system is asked for many at once: each call of it costs more than all the rest of an id."""
-    global _random
-    bits = next(_random, None)
-    if bits is None:
-        _random = iter(_AHEAD.unpack(secrets.token_bytes(_AHEAD.size)))
-        bits = next(_random)
-    return bits
 
 
 def first_id_at(when: DateTime) -> str:

@@ -14,13 +14,14 @@ from confect_celery.store.row import NewRow, StateKind
 from confect_celery.store.schema import UtcTime, json_type
 from confect_celery.timing import DateTime
 
-__all__ = ["ARGS_AT", "Insert", "Lot", "lots", "values_of"]
+__all__ = ["ARGS_AT", "Insert", "Lot", "insert_pending", "lots", "values_of", "values_of_pending"]
 
 ARGS_AT: Final = 3
 """Where the arguments stand among the columns. The id comes first."""
 
-
 _BY_DEFAULT: Final = ("error", "attempt", "losses")
+_OF_PENDING: Final = ("completed_time", "deliveries", "state")
+"""What is the same of all rows that are pending, and that nobody has published."""
 
 
 class Lot(NamedTuple):
@@ -43,31 +44,39 @@ def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: 
         key = name, kind, parent, id(scheduled), id(creation), id(due), id(options), id(until)
         lot = found.get(key)
         if lot is None:
-            lot = found[key] = Lot(_shared(row, until, born), [], [])
+            shared = values_of(row, until, born)
+            del shared["id"], shared["args"]
+            lot = found[key] = Lot(shared, [], [])
         lot.ids.append(own)
         lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
     return list(found.values())
 
 
+def values_of_pending(row: NewRow) -> dict[str, Any]:
+    """The values of a row that is pending, and that nobody has published; those of JSON columns are texts."""
+    own, name, kind, args, scheduled, creation, due, options, parent = row
+    return {
+        "id": own,
+        "name": name,
+        "kind": kind,
+        "args": args.decode() if type(args) is bytes else json.dumps(args),
+        "scheduled_time": scheduled,
+        "creation_time": creation,
+        "next_at": due,
+        "options": json.dumps(options) if options else "{}",
+        "parent_id": parent,
+    }
+
+
 def values_of(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:
-    """The values of one row, as those of a lot are."""
-    args = row.args.decode() if type(row.args) is bytes else json.dumps(row.args)
-    return {"id": row.id, "args": args, **_shared(row, until, born)}
-
-
-def _shared(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str, Any]:
+    """Those of any row."""
     pending = born is StateKind.PENDING
     return {
-        "name": row.name,
-        "kind": row.kind,
-        "scheduled_time": row.scheduled_time,
-        "creation_time": row.creation_time,
+        **values_of_pending(row),
         "completed_time": None if pending else row.creation_time,
         "state": str(born),
         "next_at": until or row.due if pending else None,
         "deliveries": int(until is not None),
-        "options": json.dumps(row.options) if row.options else "{}",
-        "parent_id": row.parent_id,
     }
 
 
@@ -113,14 +122,23 @@ class _Time(UtcTime):
         return bound
 
 
+def _parameters(columns: Iterable[sa.Column[Any]]) -> dict[str, Any]:
+    return {column.name: sa.bindparam(column.name, type_=_type(column)) for column in columns}
+
+
+def insert_pending(table: sa.Table) -> Prepared:
+    """The INSERT of one row that is pending, and that nobody has published: most are so."""
+    given = [column for column in table.columns if column.name not in (*_BY_DEFAULT, *_OF_PENDING)]
+    return Prepared(sa.insert(table).values({**_parameters(given), "state": sa.literal_column("'pending'")}))
+
+
 class Insert(Prepared):
     """The INSERT of a row, with a parameter for each column that it does not leave to its default."""
 
     def __init__(self, table: sa.Table) -> None:
         self.table = table
         self.columns = [column for column in table.columns if column.name not in _BY_DEFAULT]
-        values = {column.name: sa.bindparam(column.name, type_=_type(column)) for column in self.columns}
-        super().__init__(sa.insert(table).values(values))
+        super().__init__(sa.insert(table).values(_parameters(self.columns)))
 
     def many(self, connection: sa.Connection, lots: Sequence[Lot]) -> None:
         """Execute it for all rows of these lots, with the driver's `executemany`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,9 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery import DateTime, Duration
-from confect_celery.store import NewRow, StateKind, Store, new_id
-from confect_celery.store.dialects import postgresql
-from confect_celery.store.dialects.libpq import Step
+from confect_celery.store import NewRow, StateKind, Store, Transaction, new_id
+from confect_celery.store.prepared import Prepared
 from confect_celery.store.wire import REFUSED, writing
 
 NOW = DateTime.parse("2030-01-01T00:00:00.000001Z")
@@ -23,17 +23,18 @@ ON_POSTGRESQL = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
-    """What is executed for one row by itself."""
-    made: list[Step] = []
-    exchange = postgresql.exchange
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of what is executed for one row by itself, whether we write its values."""
+    told: list[bool] = []
+    write = Prepared.written
 
-    def spied(connection: sa.Connection, *steps: Step) -> Any:
-        made.extend(steps)
-        return exchange(connection, *steps)
+    def spied(self: Prepared, dialect: sa.Dialect, parameters: Mapping[str, Any]) -> Any:
+        made = write(self, dialect, parameters)
+        told.append(made is not None)
+        return made
 
-    monkeypatch.setattr(postgresql, "exchange", spied)
-    return made
+    monkeypatch.setattr(Prepared, "written", spied)
+    return told
 
 
 def row(**given: Any) -> NewRow:
@@ -43,8 +44,11 @@ def row(**given: Any) -> NewRow:
 
 def insert(store: Store, row: NewRow, until: DateTime | None = None, *, alone: bool) -> None:
     delivered = {} if until is None else {row.id: until}
-    with store.database.statement() if alone else store.database.transaction() as transaction:
+
+    def work(transaction: Transaction) -> None:
         store.rows.insert(transaction.connection, [row], delivered_until=delivered, born=StateKind.PENDING)
+
+    store.database.retrying(work, single=alone)
 
 
 def taken(store: Store) -> list[dict[str, Any]]:
@@ -70,27 +74,26 @@ def taken(store: Store) -> list[dict[str, Any]]:
     ids=["plain", "escapes", "far times", "another zone and a datetime", "a parent", "not ASCII"],
 )  # fmt: skip
 def test_a_row_is_the_same_however_it_is_written(
-    store: Store, steps: list[Step], given: dict[str, Any], until: DateTime | None, ours: bool
+    store: Store, written: list[bool], given: dict[str, Any], until: DateTime | None, ours: bool
 ) -> None:
     one = row(**given)
     insert(store, one, until, alone=True)
-    (step,) = steps
-    assert (step.formats is not None) is ours
+    assert written == [ours]
     alone = taken(store)
     insert(store, one, until, alone=False)
-    assert len(steps) == 1, "the other went through a cursor"
+    assert len(written) == 1, "the other went through a cursor"
     assert alone == taken(store)
     assert one.id in str(alone)
 
 
 @ON_POSTGRESQL
-def test_in_a_session_of_another_encoding(store: Store, steps: list[Step]) -> None:
-    with store.database.statement() as transaction:
-        transaction.connection.exec_driver_sql("SET client_encoding = 'LATIN1'")
+def test_in_a_session_of_another_encoding(store: Store, written: list[bool]) -> None:
+    with store.database.autocommit() as connection:
+        connection.exec_driver_sql("SET client_encoding = 'LATIN1'")
     rows = [row(), row(name="internal/t/Zoë")]
     for each in rows:
         insert(store, each, alone=True)
-    assert [step.formats is not None for step in steps] == [True, False]
+    assert written == [True, False]
     told = str(taken(store))
     assert all(each.id in told and each.name in told for each in rows)
 

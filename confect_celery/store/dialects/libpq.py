@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from confect_celery.store.prepared import Answer
+from confect_celery.store.prepared import Answer, Prepared
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,6 +26,7 @@ __all__ = [
     "OTHERS_SESSION",
     "Step",
     "exchange",
+    "execute",
     "forget",
     "has_own_cursors",
     "is_psycopg",
@@ -107,6 +108,34 @@ def forget(connection: sa.Connection) -> None:
         session.prepared.clear()
 
 
+def execute(connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
+    """Execute it within the transaction that is open, or in one of its own; by SQLAlchemy where libpq is not spoken.
+
+    Its values are written here where they can be, and what is prepared goes the shortest way: it is every caller's.
+    """
+    lent = connection.connection
+    session: _Session | None = lent.info.get(_SESSION)
+    if session is None and not speaks_libpq(connection):
+        return statement.execute(connection, parameters)
+    written = statement.written(connection.dialect, parameters)
+    if written is None:
+        return exchange(connection, Step(*statement.numbered(connection.dialect, parameters)))[0]
+    text, values, formats = written
+    send: _Send = (text, None), values, formats
+    raw: Any = lent.dbapi_connection
+    if session is None or raw.prepare_threshold is None or not session.prepared or send[0] not in session.prepared:
+        return exchange(connection, Step(text, values, formats=formats))[0]
+    driver = _driver()
+    try:
+        with raw.lock:
+            result = _one(driver, raw, send)
+    except BaseException as error:
+        _raise_from_wait(connection, text, error)
+    if result.status == driver.FATAL_ERROR:
+        _refuse(connection, session, result, text)
+    return _answer(session.adapter, result)
+
+
 def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     """Execute these in one round trip, within the transaction that is open, or that they begin, or one of their own.
 
@@ -121,30 +150,41 @@ def exchange(connection: sa.Connection, *steps: Step) -> list[Answer]:
     prepared = session.prepared if raw.prepare_threshold is not None else None
     try:
         sends = list(map(functools.partial(_dumped, driver, session.adapter), steps))
-        try:
-            with raw.lock:
-                if len(sends) == 1 and prepared is not None and sends[0][0] in prepared:
-                    results, failed = _one(driver, raw, sends[0])
-                else:
-                    results, failed = raw.wait(_exchange(driver, raw.pgconn, prepared, sends))
-        except BaseException as error:  # a time limit of the task's: the answers are still on their way
-            if not isinstance(error, driver.Error):
-                connection.invalidate(error)
-            raise
     except driver.Error as error:
         raise_as_sqlalchemy(connection, steps[0].text, error)
-    if failed is not None:
-        refusal = driver.error_from_result(failed, raw.info.encoding)
-        if refusal.sqlstate == OTHERS_SESSION:  # it may be so each time: this connection prepares nothing any more
-            connection.info[_SESSION] = session._replace(prepared=None)
-        elif refusal.sqlstate == _OTHER_COLUMNS:
-            forget(connection)
-        step = steps[len(results)]
-        raise_as_sqlalchemy(connection, step.text, refusal, step.values if step.typed else None)
     try:
-        return list(map(functools.partial(_answer, session.adapter), results))
-    except driver.DataError as error:  # a time without end, for example
-        raise ValueError(str(error)) from error
+        with raw.lock:
+            if len(sends) == 1 and prepared is not None and sends[0][0] in prepared:
+                result = _one(driver, raw, sends[0])
+                results, failed = ([], result) if result.status == driver.FATAL_ERROR else ([result], None)
+            else:
+                results, failed = raw.wait(_exchange(driver, raw.pgconn, prepared, sends))
+    except BaseException as error:
+        _raise_from_wait(connection, steps[0].text, error)
+    if failed is not None:
+        step = steps[len(results)]
+        _refuse(connection, session, failed, step.text, step.values if step.typed else None)
+    return list(map(functools.partial(_answer, session.adapter), results))
+
+
+def _raise_from_wait(connection: sa.Connection, text: str, error: BaseException) -> NoReturn:
+    if not isinstance(error, _driver().Error):  # a time limit of the task's: the answers are still on their way
+        connection.invalidate(error)
+        raise error
+    raise_as_sqlalchemy(connection, text, error)
+
+
+def _refuse(
+    connection: sa.Connection, session: _Session, failed: Any, text: str, values: Sequence[Any] | None = None
+) -> NoReturn:
+    """Raise what the server says of a statement that it did not execute."""
+    raw: Any = connection.connection.dbapi_connection
+    refusal = _driver().error_from_result(failed, raw.info.encoding)
+    if refusal.sqlstate == OTHERS_SESSION:  # it may be so each time: this connection prepares nothing any more
+        connection.info[_SESSION] = session._replace(prepared=None)
+    elif refusal.sqlstate == _OTHER_COLUMNS:
+        forget(connection)
+    raise_as_sqlalchemy(connection, text, refusal, values)
 
 
 def raise_as_sqlalchemy(
@@ -250,20 +290,26 @@ def _dumped(driver: _Driver, adapter: Any, step: Step) -> _Send:
     return (text, types), dumped, adapter.formats
 
 
+_new_answer: Final = functools.partial(tuple.__new__, Answer)
+"""Half as long as `Answer(…)`."""
+
+
 def _answer(adapter: Any, result: Any) -> Answer:
     if not result.nfields:
-        return Answer(result.command_tuples or 0, [])
+        return _new_answer((result.command_tuples or 0, []))
     adapter.set_pgresult(result)
-    rows = adapter.load_rows(0, result.ntuples, tuple)
+    try:
+        rows = adapter.load_rows(0, result.ntuples, tuple)
+    except _driver().DataError as error:  # a time without end, for example
+        raise ValueError(str(error)) from error
     return Answer(len(rows), rows)
 
 
-def _one(driver: _Driver, raw: psycopg.Connection[Any], send: _Send) -> tuple[list[Any], Any]:
-    """As `_exchange` of one that is prepared, without a pipeline, which takes a fifth more of the client's time."""
+def _one(driver: _Driver, raw: psycopg.Connection[Any], send: _Send) -> Any:
+    """The result of one that is prepared, without a pipeline, which takes a fifth more of the client's time."""
     key, values, formats = send
     raw.pgconn.send_query_prepared(_name(key), values, formats)
-    results = raw.wait(driver.execute(raw.pgconn))
-    return ([], results[-1]) if results[-1].status == driver.FATAL_ERROR else (results, None)
+    return raw.wait(driver.execute(raw.pgconn))[-1]
 
 
 def _exchange(

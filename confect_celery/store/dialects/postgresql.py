@@ -16,6 +16,7 @@ from confect_celery.store.dialects.libpq import (
     OTHERS_SESSION,
     Step,
     exchange,
+    execute,
     forget,
     has_own_cursors,
     is_psycopg,
@@ -160,10 +161,9 @@ class PostgresqlDialect(Dialect):
 
     def execute(self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Answer:
         """Straight through libpq, on a connection of our own, on which each statement is its own transaction."""
-        if not (_autocommits(connection) and speaks_libpq(connection)):
+        if not _autocommits(connection):
             return statement.execute(connection, parameters)
-        (answer,) = exchange(connection, _step(connection, statement, parameters))
-        return answer
+        return execute(connection, statement, parameters)
 
     def execute_first(
         self, connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any], *, bounded: bool = False
@@ -285,14 +285,6 @@ def _bounds(connection: sa.Connection) -> list[Step]:
     if (connection.dialect.server_version_info or ()) >= (17,):
         most["transaction"] = _TRANSACTION_MS
     return [Step(f"SET LOCAL {name}_timeout = {ms}") for name, ms in most.items()]
-
-
-def _step(connection: sa.Connection, statement: Prepared, parameters: Mapping[str, Any]) -> Step:
-    written = statement.written(connection.dialect, parameters)
-    if written is None:
-        return Step(*statement.numbered(connection.dialect, parameters))
-    text, values, formats = written
-    return Step(text, values, formats=formats)
 
 
 def _is_inside(connection: sa.Connection) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.inserts import Insert, lots, values_of
+from confect_celery.store.inserts import Insert, insert_pending, lots, values_of, values_of_pending
 from confect_celery.store.row import Delivery, NewRow, StateKind
 from confect_celery.store.statements.base import Base
 from confect_celery.store.statements.terms import one
@@ -24,6 +24,7 @@ class Scheduling(Base):
         super().__init__(table, dialect)
         c = self._c
         self._insert = Insert(table)
+        self._insert_pending = insert_pending(table)
         self._cancel = self._transition("cancel", self._row, self._done)
         self._reschedule = self._transition(
             "reschedule",
@@ -46,7 +47,9 @@ class Scheduling(Base):
     ) -> None:
         """∅ → pending, or ∅ → canceled. `delivered_until` holds the rows that the caller itself will publish after the
         commit, with the time at which their message counts as lost."""
-        if len(rows) == 1:
+        if len(rows) == 1 and not delivered_until and born is StateKind.PENDING:
+            self._dialect.execute(connection, self._insert_pending, values_of_pending(rows[0]))
+        elif len(rows) == 1:
             values = values_of(rows[0], delivered_until.get(rows[0].id), born)
             self._dialect.execute(connection, self._insert, values)
         else:
