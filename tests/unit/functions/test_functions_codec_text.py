@@ -37,6 +37,10 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Level(enum.IntEnum):
+    ONE = 1
+
+
 class Inner(BaseModel):
     at: dt.datetime | None = None
     price: Decimal | None = None
@@ -55,6 +59,20 @@ class Odd(BaseModel):
     secret: SecretStr | None = None
     hidden: int = Field(0, exclude=True)
     mapped: dict[int | str, Any] = {}
+
+
+class Flat(BaseModel):
+    """Of scalars alone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    n: int = 0
+    x: float = 0.0
+    text: str = ""
+    is_so: bool = False
+    perhaps: int | None = None
+    either: int | str = 0
+    value: Any = None
 
 
 class Constants(BaseModel):
@@ -100,6 +118,8 @@ class Pair(BaseModel):
 def pair(args: Pair) -> None: ...
 @group.internal_action
 def odd(args: Odd) -> None: ...
+@group.internal_action
+def flat(args: Flat) -> None: ...
 @group.internal_action
 def constants(args: Constants) -> None: ...
 @group.internal_action
@@ -197,6 +217,16 @@ def test_whatever_it_is(value: Any, number: Any, raw: Any) -> None:
         assert repr(outcome(ref, args)) == repr(looked_at_closely(ref, args))
 
 
+SCALAR = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 1.5, "", "1", "true", Level.ONE])
+
+
+@settings(deadline=None)
+@given(fields=st.fixed_dictionaries({}, optional=dict.fromkeys([*Flat.model_fields, "more"], SCALAR)))
+def test_whatever_stands_in_fields_of_other_types(fields: dict[str, Any]) -> None:
+    for args in (fields, Flat.model_construct(**fields)):
+        assert repr(outcome(flat, args)) == repr(looked_at_closely(flat, args))
+
+
 @pytest.mark.parametrize("value", [1, "plain", "Zoë \x7f", [1.5, {"a": None}]])
 def test_the_text_is_ascii_and_can_be_read_again(value: Any) -> None:
     text = encode_as_text(odd, {"value": value})
@@ -209,3 +239,4 @@ def test_most_arguments_are_looked_at_once() -> None:
     with patch.object(codec, "_checked", side_effect=AssertionError("looked at closely")):
         assert encode(odd, Odd(value=1)) == encode(odd, {"value": 1})
         assert encode(typed, {"value": "é"}) == {"value": "é"}
+        assert encode(flat, Flat(n=1, x=2, text="é")) == encode(flat, {"n": "1", "x": 2.0, "text": "é"})
