@@ -28,7 +28,8 @@ from confect_celery import (
 )
 from confect_celery.metrics import Events
 from confect_celery.store import SharedTransaction, Store
-from confect_celery.store.dialects.libpq import Step, exchange
+from confect_celery.store.dialects.libpq import Step, exchange, execute
+from confect_celery.store.prepared import Prepared
 from confect_celery.testing import harness
 
 SECOND = Duration.seconds(1)
@@ -36,8 +37,20 @@ pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 PREPARES = pytest.mark.skipif(psycopg.pq.version() < 170000, reason="a libpq before 17 cannot drop what is not there")
 
 
+ALONE_OR_NOT = pytest.mark.parametrize("alone", [True, False], ids=["as every caller's is", "as several are"])
+_NUMBER = sa.bindparam("n", type_=sa.Integer)
+PLUS_ONE = Prepared(sa.select(_NUMBER + sa.literal_column("1")))
+SLEEP = Prepared(sa.select(sa.func.pg_sleep(_NUMBER, type_=sa.String)))
+
+
 class Label(BaseModel):
     label: str
+
+
+def executed(connection: sa.Connection, statement: Prepared, n: int, *, alone: bool) -> list[tuple[Any, ...]]:
+    if alone:
+        return execute(connection, statement, {"n": n}).rows
+    return exchange(connection, Step(*statement.numbered(connection.dialect, {"n": n})))[0].rows
 
 
 @pytest.fixture
@@ -194,7 +207,8 @@ def test_a_mutation_whose_row_is_canceled_meanwhile_leaves_nothing(confect: Conf
         assert db.table("marks").collect() == []
 
 
-def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store) -> None:
+@ALONE_OR_NOT
+def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store, alone: bool) -> None:
     def too_long(*_: Any) -> None:
         raise SoftTimeLimitExceeded
 
@@ -202,8 +216,9 @@ def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store) -> Non
     try:
         with pytest.raises(SoftTimeLimitExceeded), store.database.autocommit() as connection:
             raw: Any = connection.connection.driver_connection
+            executed(connection, SLEEP, 0, alone=alone)  # it is prepared now
             signal.setitimer(signal.ITIMER_REAL, 0.2)
-            exchange(connection, Step("SELECT pg_sleep(60)"))
+            executed(connection, SLEEP, 60, alone=alone)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -212,10 +227,12 @@ def test_what_was_cut_short_leaves_its_connection_to_nobody(store: Store) -> Non
         assert exchange(connection, Step("SELECT 2"))[0].rows == [(2,)]
 
 
+@ALONE_OR_NOT
 @pytest.mark.parametrize("how", ["the server ends it", "the network cuts it", "the network sends no more"])
-def test_a_connection_that_was_lost_meanwhile_is_an_error_at_once(store: Store, how: str) -> None:
+def test_a_connection_that_was_lost_meanwhile_is_an_error_at_once(store: Store, how: str, alone: bool) -> None:
     with pytest.raises(OperationalError) as raised, store.database.autocommit() as connection:
         raw: Any = connection.connection.driver_connection
+        executed(connection, PLUS_ONE, 1, alone=alone)
         if how == "the server ends it":
             with store.database.engine.connect() as other:
                 other.exec_driver_sql("SELECT pg_terminate_backend(%s, 5000)", (raw.info.backend_pid,))
@@ -223,6 +240,8 @@ def test_a_connection_that_was_lost_meanwhile_is_an_error_at_once(store: Store, 
             cut = socket.socket(fileno=os.dup(raw.fileno()))
             cut.shutdown(socket.SHUT_RDWR if how == "the network cuts it" else socket.SHUT_WR)
             cut.close()
+        if alone:
+            executed(connection, PLUS_ONE, 1, alone=alone)
         exchange(connection, Step("SELECT $1::int", [1]), Step("SELECT $1::int", [2]))
     assert raised.value.connection_invalidated and raw.closed
 
@@ -263,21 +282,22 @@ def test_each_is_prepared_once_a_connection(confect: Confect) -> None:
 
 
 @PREPARES
-def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store) -> None:
-    step, tries = Step("SELECT $1::int + 1", [1]), []
+@ALONE_OR_NOT
+def test_a_pooler_that_gives_us_another_session_costs_one_try(store: Store, alone: bool) -> None:
+    tries = []
     with store.database.autocommit() as connection:
-        exchange(connection, step)
+        executed(connection, PLUS_ONE, 1, alone=alone)
         raw: Any = connection.connection.driver_connection
         raw.execute("DEALLOCATE ALL")
 
     def work(transaction: Any) -> Any:
         tries.append(transaction)
-        return exchange(transaction.connection, step)[0].rows
+        return executed(transaction.connection, PLUS_ONE, 1, alone=alone)
 
     assert store.database.retrying(work, single=True) == [(2,)]
     assert len(tries) == 2
     with store.database.autocommit() as connection:  # it may be so each time
-        assert exchange(connection, step)[0].rows == [(2,)]
+        assert executed(connection, PLUS_ONE, 1, alone=alone) == [(2,)]
         assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
 
 
@@ -332,7 +352,6 @@ def test_psycopg_may_drop_what_is_prepared(confect: Confect, how: str) -> None:
 
 
 @PREPARES
-@PREPARES
 @pytest.mark.parametrize("how", ["kept", "psycopg's"])
 def test_a_column_of_another_type_costs_a_mutation_one_try(confect: Confect, how: str) -> None:
     """PostgreSQL refuses what was prepared for the columns as they were: nothing that the mutation did wrong."""
@@ -369,11 +388,15 @@ def test_where_the_shop_wants_nothing_prepared_nothing_is(store: Store) -> None:
         raw: Any = connection.connection.driver_connection
         raw.prepare_threshold = None
         assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
-        assert exchange(connection, Step("SELECT $1::int", [7]))[0].rows == [(7,)]
+        assert executed(connection, PLUS_ONE, 6, alone=True) == executed(connection, PLUS_ONE, 6, alone=False) == [(7,)]
         assert not connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
         raw.prepare_threshold = 5
         assert not store.rows.cancel(connection, "no-such-row", DateTime.now())
         assert len(connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()) == 1
+        assert executed(connection, PLUS_ONE, 6, alone=True) == [(7,)]
+        raw.execute("DEALLOCATE ALL")
+        raw.prepare_threshold = None
+        assert executed(connection, PLUS_ONE, 6, alone=True) == [(7,)], "it goes by no name any more"
 
 
 def test_a_connection_with_an_isolation_of_its_own_keeps_it(confect: Confect) -> None:
