@@ -168,7 +168,7 @@ class Scheduler:
         Raises NotSchedulable, UnknownFunction, InvalidArguments, ArgumentsTooLarge, DelayOutOfRange, TooManyScheduled,
         and InvalidTime for a delay that is no Duration or timedelta. No row exists then.
         """
-        return self._schedule([(Duration.of(delay), function, args)])[0]
+        return self._schedule([(Duration.of(delay), function, args)])[0].id
 
     @overload
     def run_at(self, when: When, function: Schedulable[None, Any], args: None = None) -> ScheduledFunctionId: ...
@@ -195,11 +195,11 @@ class Scheduler:
 
         Raises as `run_after` does, and NaiveDateTime for a datetime without a zone.
         """
-        return self._schedule([(DateTime.of(when), function, args)])[0]
+        return self._schedule([(DateTime.of(when), function, args)])[0].id
 
     def run_many(self, jobs: Iterable[Job]) -> list[ScheduledFunctionId]:
         """Schedule `(delay or time, function, args)` many times over, all or none; gives back the ids in order."""
-        return self._schedule(with_times(jobs))
+        return [row.id for row in self._schedule(with_times(jobs))]
 
     def cancel(self, id: str) -> bool:
         """Cancel the function: True when this call did it, and then it will not start.
@@ -329,13 +329,13 @@ class Scheduler:
 
     # -- how
 
-    def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[ScheduledFunctionId]:
+    def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[NewRow]:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
         rows, near = self._desk.drafts.rows(jobs, now, self._parent)
         if not rows:
-            return []
+            return rows
         tries = 0
 
         def write(transaction: Transaction) -> None:
@@ -346,7 +346,7 @@ class Scheduler:
             self._write(transaction, rows, now, near=near, there=there)
 
         self._run(write, guarded=True, single=len(rows) == 1)
-        return [row.id for row in rows]
+        return rows
 
     def _write(
         self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, near: bool = True, there: bool = False

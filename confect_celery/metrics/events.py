@@ -70,6 +70,8 @@ class Events:
 
     def scheduled(self, transaction: _Transaction, rows: Sequence[_Call], *, canceled: bool = False) -> None:
         """These rows are written in `transaction`; `canceled`: born so."""
+        if not self._listens(DEBUG):
+            return
 
         def tell() -> None:
             for row in rows:
@@ -78,8 +80,7 @@ class Events:
             if canceled:
                 self._count("canceled", by=len(rows), how="born")
 
-        if self._listens(DEBUG):
-            _after_commit(transaction, tell)
+        _after_commit(transaction, tell)
 
     def canceled(self, transaction: _Transaction, id: str, done: bool, how: str = "call") -> bool:
         """A cancel changed the row, or did not; gives back which."""

@@ -114,10 +114,6 @@ class Database:
                 self.dialect.release(connection)
         transaction.committed()
 
-    def _take(self) -> sa.Connection:
-        engine = self._engines.get(os.getpid()) or self.engine
-        return engine.connect() if self._spare is None else self._spare.take(engine, self.troubles)
-
     def _give_back(self, connection: sa.Connection) -> None:
         if self._spare is None:
             connection.close()
@@ -292,19 +288,17 @@ class _Lent:
         if self._use is not None:
             self._use.__enter__()
         try:
-            if not self._autocommits:
-                self._connection = database._take()
-                return self._connection
-            kept = database._kept
-            self._is_kept = kept.by == os.getpid()
-            connection = kept.connection if self._is_kept else None
-            if connection is None:
-                self._connection = database._take()
-                connection = database.dialect.autocommit(self._connection)
+            pid = os.getpid()
+            if self._autocommits and database._kept.by == pid:
+                self._is_kept, self._connection = True, database._kept.connection
+            if self._connection is None:
+                engine, spare = database._engines.get(pid) or database.engine, database._spare
+                self._connection = engine.connect() if spare is None else spare.take(engine, database.troubles)
+                if self._autocommits:
+                    self._connection = database.dialect.autocommit(self._connection)
                 if self._is_kept:
-                    kept.connection = connection
-            self._connection = connection
-            return connection
+                    database._kept.connection = self._connection
+            return self._connection
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
