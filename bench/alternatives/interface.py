@@ -162,7 +162,7 @@ class Runs:
     def first_starts(self) -> dict[int, float]:
         """When each job first started."""
         first: dict[int, float] = {}
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text().split("\n")[:-1]:  # the last is none, or half of one that is being written
             number, at = line.split()
             first.setdefault(int(number), float(at))
         return first

@@ -29,10 +29,9 @@ class Spare:
 
     def give_back(self, engine: sa.Engine | None, connection: sa.Connection, troubles: int) -> None:
         """Keep it, if none is kept, this process has that engine still, and all is well."""
-        if connection.in_transaction():
-            connection.rollback()
+        connection.rollback()  # of which nobody hears where there is nothing to be rolled back
         kept = self._kept.setdefault(connection.engine, []) if connection.engine is engine else None
-        if kept is None or kept or connection.closed or connection.invalidated:
+        if kept is None or kept or connection.closed:  # one that was invalidated connects anew
             connection.close()
         else:
             kept.append((troubles, connection))

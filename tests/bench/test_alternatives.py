@@ -11,6 +11,7 @@ import pytest
 
 from bench.alternatives import run_all
 from bench.alternatives.interface import RUNS, Servers, directory_of_runs, lacks, note_run
+from bench.record import Starts
 from tests.support.databases import Databases
 from tests.support.processes import Valkey
 
@@ -63,6 +64,17 @@ def test_a_job_that_runs_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> N
         for number in (1, 2, 1, 3):
             note_run(number)
         assert len(runs.starts()) == 3
+
+
+@pytest.mark.parametrize("half", ["4", "4 17", "4 1764490000.12345"])
+def test_half_a_line_is_not_read_yet(monkeypatch: pytest.MonkeyPatch, half: str) -> None:
+    monkeypatch.setenv(RUNS, "")
+    with directory_of_runs() as runs:
+        note_run(3)
+        with runs.path.open("a") as file:
+            file.write(half)
+        starts = Starts(runs.path)
+        assert len(runs.starts()) == len(starts.all()) == starts.count() == 1
 
 
 def test_a_package_of_another_major_version_does_not_do() -> None:

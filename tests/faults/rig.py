@@ -121,7 +121,7 @@ class Rig:
         """What ran, by job: the times and events in order."""
         found: dict[str, list[tuple[float, str]]] = defaultdict(list)
         if self.ledger_file.exists():
-            for line in self.ledger_file.read_text().splitlines():
+            for line in self.ledger_file.read_text().split("\n")[:-1]:  # the last may be half of one
                 at, event, job = line.split(" ", 2)
                 found[job].append((float(at), event))
         return found
