@@ -1,4 +1,4 @@
-"""On Redis nothing is made of what nobody would hear, and who listens hears all from then on."""
+"""Nothing is made of what nobody would hear, and who listens hears all from then on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import amqp
 import pytest
 from celery import Celery
 from celery.events import EventDispatcher
@@ -71,7 +72,7 @@ def ids(prefix: str) -> list[str]:
     return [f"{prefix}-{n}" for n in range(MANY)]
 
 
-@pytest.mark.parametrize("server", ["redis", "valkey"])
+@pytest.mark.parametrize("server", ["redis", "valkey", "rabbitmq"])
 def test_only_who_listens_has_events_made(brokers: Brokers, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
     shop = Monitored(monkeypatch, broker_url=brokers.url(server))
     shop.cancel("nobody knows yet")
@@ -87,14 +88,26 @@ def test_only_who_listens_has_events_made(brokers: Brokers, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("server", "elsewhere"), [("redis", True), ("rabbitmq", False)], ids=["another server", "one that does not count"]
+    ("server", "elsewhere"),
+    [("redis", True), ("rabbitmq", True), ("memory", False)],
+    ids=["another server", "another RabbitMQ", "one that does not count"],
 )
 def test_where_nobody_counts_all_are_made(
     brokers: Brokers, monkeypatch: pytest.MonkeyPatch, server: str, elsewhere: bool
 ) -> None:
-    url = brokers.url(server)
+    url = "memory://audience" if server == "memory" else brokers.url(server)
     read = url.replace("127.0.0.1", "localhost") if elsewhere else url
     assert (read != url) is elsewhere
     shop = Monitored(monkeypatch, broker_write_url=url, broker_read_url=read)
+    shop.cancel("nobody knows yet")
+    assert shop.cancel(*ids("nobody")) == MANY
+
+
+def test_what_speaks_rabbitmqs_protocol_may_confirm_before_it_gives_back(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = property(lambda _: {"product": "LavinMQ"}, lambda *_: None)
+    monkeypatch.setattr(amqp.Connection, "server_properties", another, raising=False)
+    shop = Monitored(monkeypatch, broker_url=brokers.url("rabbitmq"))
     shop.cancel("nobody knows yet")
     assert shop.cancel(*ids("nobody")) == MANY
