@@ -351,7 +351,7 @@ class Scheduler:
     def _write(
         self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, near: bool = True, there: bool = False
     ) -> None:
-        born = StateKind.PENDING if self._parent is None else self._born(transaction)
+        born = self._born(transaction)
         if born is StateKind.PENDING and len(rows) <= _MANY:
             # Told first, so that monitors have it pending before a worker has it.
             transaction.after_commit(partial(self._desk.announcer.pending, rows))

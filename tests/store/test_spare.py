@@ -8,6 +8,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from confect_celery import Confect, Duration
 from confect_celery.metrics import Events
@@ -71,6 +72,17 @@ def test_what_an_exception_left_goes_back_to_the_pool(database: Database) -> Non
         _ = 1 / 0
     with database.autocommit() as connection:
         assert server_transaction(connection) != server_transaction(connection)
+    assert open_connections(database) == 1
+
+
+def test_one_that_was_lost_and_nobody_said_so_connects_anew(database: Database) -> None:
+    for _ in range(2):
+        with database.autocommit() as connection, pytest.raises(OperationalError):
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        with database.transaction() as transaction:
+            assert server_transaction(transaction.connection) == server_transaction(transaction.connection)
+        with database.autocommit() as connection:
+            assert server_transaction(connection) != server_transaction(connection)
     assert open_connections(database) == 1
 
 
