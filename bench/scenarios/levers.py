@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -24,6 +25,7 @@ from confect_celery.runtime.transport import CeleryTransport
 from confect_celery.store import (
     Delivery,
     NewRow,
+    OwnTransaction,
     Pending,
     SharedTransaction,
     StateKind,
@@ -111,19 +113,20 @@ class _Bench:
     # -- the levers
 
     def round_trips(self) -> None:
-        def inserts(*, single: bool) -> float:
+        def inserts(transaction: Callable[[], AbstractContextManager[OwnTransaction]]) -> float:
             rows = self.new(self.count, DateTime.now() + Duration.days(1))
 
             def work() -> None:
                 for row in rows:
-                    self.database.retrying(lambda t, row=row: self.insert(t.connection, [row]), single=single)
+                    with transaction() as begun:
+                        self.insert(begun.connection, [row])
 
             return self.timed(work)
 
         self.compare(
             {
-                "INSERT within BEGIN and COMMIT": lambda: inserts(single=False),
-                "INSERT in AUTOCOMMIT": lambda: inserts(single=True),
+                "INSERT within BEGIN and COMMIT": lambda: inserts(self.database.transaction),
+                "INSERT in AUTOCOMMIT": lambda: inserts(self.database.statement),
             }
         )
 

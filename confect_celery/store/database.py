@@ -120,6 +120,10 @@ class Database:
         else:
             self._spare.give_back(self._engines.get(os.getpid()), connection, self.troubles)
 
+    def statement(self) -> AbstractContextManager[OwnTransaction]:
+        """A transaction of one statement, which commits with it: one round trip instead of three."""
+        return _Statement(self.autocommit())
+
     @contextmanager
     def listening_to(self, connection: sa.Connection, listener: Listener) -> Iterator[None]:
         """For the length of the block, `listener` is told of each statement on this connection, and of its error."""
@@ -216,16 +220,9 @@ class Database:
         while True:
             done = False
             try:
-                if not single:
-                    with self.transaction() as transaction:
-                        result = work(transaction)
-                        done = True
-                    return result
-                with self.autocommit() as connection:
-                    transaction = OwnTransaction(connection)
+                with self.statement() if single else self.transaction() as transaction:
                     result = work(transaction)
                     done = True
-                transaction.committed()
                 return result
             except Exception as error:
                 if done and not guarded and self.dialect.is_disconnect(error):
@@ -316,6 +313,24 @@ class _Lent:
         finally:
             if self._use is not None:
                 self._use.__exit__(*raised)
+
+
+class _Statement:
+    """A transaction of one statement, for the length of a block; no generator either."""
+
+    __slots__ = ("_lent", "_transaction")
+
+    def __init__(self, lent: AbstractContextManager[sa.Connection]) -> None:
+        self._lent = lent
+
+    def __enter__(self) -> OwnTransaction:
+        transaction = self._transaction = OwnTransaction(self._lent.__enter__())
+        return transaction
+
+    def __exit__(self, *raised: Any) -> None:
+        self._lent.__exit__(*raised)
+        if raised[1] is None:
+            self._transaction.committed()
 
 
 _SCHEMES: dict[str, Callable[[str], Database]] = {}

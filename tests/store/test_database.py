@@ -58,8 +58,8 @@ def test_callbacks_run_after_the_commit_and_never_after_a_rollback(database: Dat
 
 def test_a_connection_serves_transactions_and_single_statements_in_turn(database: Database) -> None:
     for n in range(3):
-        with database.autocommit() as connection:
-            mark(connection, f"single {n}")
+        with database.statement() as t:
+            mark(t.connection, f"single {n}")
             assert f"single {n}" in labels(database), "it has committed already"
         with pytest.raises(ZeroDivisionError), database.transaction() as t:
             mark(t.connection, f"gone {n}")

@@ -189,8 +189,8 @@ def test_a_commit_that_fails_fails_the_mutation(confect: Confect) -> None:
 
 def test_a_mutation_whose_row_is_canceled_meanwhile_leaves_nothing(confect: Confect) -> None:
     def cancel_from_elsewhere(id: str) -> bool:
-        with confect.store.database.autocommit() as connection:
-            return confect.store.rows.cancel(connection, id, confect.clock.now())
+        with confect.store.database.statement() as other:
+            return confect.store.rows.cancel(other.connection, id, confect.clock.now())
 
     @confect.group("t").internal_mutation
     def mark(args: Label, db: DatabaseWriter, scheduler: Scheduler) -> None:

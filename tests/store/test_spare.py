@@ -55,9 +55,9 @@ def test_it_serves_whatever_comes_next_in_the_way_that_this_needs(database: Data
         with database.transaction() as transaction:
             served.add(server_process(transaction.connection))
             assert server_transaction(transaction.connection) == server_transaction(transaction.connection)
-        with database.autocommit() as connection:
-            served.add(server_process(connection))
-            assert server_transaction(connection) != server_transaction(connection)
+        with database.statement() as transaction:
+            served.add(server_process(transaction.connection))
+            assert server_transaction(transaction.connection) != server_transaction(transaction.connection)
         with database.snapshot() as connection:
             served.add(server_process(connection))
             assert server_transaction(connection) == server_transaction(connection)
@@ -67,8 +67,8 @@ def test_it_serves_whatever_comes_next_in_the_way_that_this_needs(database: Data
 
 
 def test_what_an_exception_left_goes_back_to_the_pool(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.autocommit() as connection:
-        connection.exec_driver_sql("BEGIN")
+    with pytest.raises(ZeroDivisionError), database.statement() as transaction:
+        transaction.connection.exec_driver_sql("BEGIN")
         _ = 1 / 0
     with database.autocommit() as connection:
         assert server_transaction(connection) != server_transaction(connection)
@@ -81,8 +81,8 @@ def test_one_that_was_lost_and_nobody_said_so_connects_anew(database: Database) 
             connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         with database.transaction() as transaction:
             assert server_transaction(transaction.connection) == server_transaction(transaction.connection)
-        with database.autocommit() as connection:
-            assert server_transaction(connection) != server_transaction(connection)
+        with database.statement() as transaction:
+            assert server_transaction(transaction.connection) != server_transaction(transaction.connection)
     assert open_connections(database) == 1
 
 
@@ -91,8 +91,8 @@ def test_threads_never_share_it_and_one_is_kept(database: Database) -> None:
     served: list[int] = []
 
     def use() -> None:
-        with database.autocommit() as connection:
-            served.append(server_process(connection))
+        with database.statement() as transaction:
+            served.append(server_process(transaction.connection))
             inside.wait()
             go_on.wait(20)
 
@@ -125,14 +125,14 @@ def test_after_trouble_it_is_not_trusted_and_one_try_more_is_enough(database: Da
 
 
 def test_a_forked_child_has_one_of_its_own_and_leaves_its_parents_alone(database: Database) -> None:
-    with database.autocommit() as connection:
-        parents = server_process(connection)
+    with database.statement() as transaction:
+        parents = server_process(transaction.connection)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            with database.autocommit() as connection:
-                own = server_process(connection)
+            with database.statement() as transaction:
+                own = server_process(transaction.connection)
             database.dispose()
             status = 0 if own != parents else 2
         finally:
@@ -147,16 +147,16 @@ def test_a_forked_child_has_one_of_its_own_and_leaves_its_parents_alone(database
 
     wait_for(has_ended, within=20, what="the child")
     assert ended == [0]
-    with database.autocommit() as connection:
-        assert server_process(connection) == parents
+    with database.statement() as transaction:
+        assert server_process(transaction.connection) == parents
 
 
 def test_it_ends_with_the_engine_that_it_was_of(database: Database) -> None:
-    with database.autocommit() as connection:
-        first, raw = server_process(connection), connection.connection.driver_connection
+    with database.statement() as transaction:
+        first, raw = server_process(transaction.connection), transaction.connection.connection.driver_connection
         database.dispose()  # another thread's, in the midst of ours
-    with database.autocommit() as connection:
-        second = server_process(connection)
+    with database.statement() as transaction:
+        second = server_process(transaction.connection)
     assert second != first
     assert raw is not None
     raw.close()  # it is the old pool's

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery import DateTime, Duration
-from confect_celery.store import NewRow, StateKind, Store, Transaction, new_id
+from confect_celery.store import NewRow, StateKind, Store, new_id
 from confect_celery.store.prepared import Prepared
 from confect_celery.store.wire import REFUSED, writing
 
@@ -44,11 +44,8 @@ def row(**given: Any) -> NewRow:
 
 def insert(store: Store, row: NewRow, until: DateTime | None = None, *, alone: bool) -> None:
     delivered = {} if until is None else {row.id: until}
-
-    def work(transaction: Transaction) -> None:
+    with store.database.statement() if alone else store.database.transaction() as transaction:
         store.rows.insert(transaction.connection, [row], delivered_until=delivered, born=StateKind.PENDING)
-
-    store.database.retrying(work, single=alone)
 
 
 def taken(store: Store) -> list[dict[str, Any]]:
@@ -88,8 +85,8 @@ def test_a_row_is_the_same_however_it_is_written(
 
 @ON_POSTGRESQL
 def test_in_a_session_of_another_encoding(store: Store, written: list[bool]) -> None:
-    with store.database.autocommit() as connection:
-        connection.exec_driver_sql("SET client_encoding = 'LATIN1'")
+    with store.database.statement() as transaction:
+        transaction.connection.exec_driver_sql("SET client_encoding = 'LATIN1'")
     rows = [row(), row(name="internal/t/Zoë")]
     for each in rows:
         insert(store, each, alone=True)
