@@ -22,9 +22,8 @@ from tests.support.waiting import wait_for
 JOBS = int(os.environ.get("OVERLOAD_JOBS", "6000"))
 """How many jobs are due at one instant."""
 
-REDELIVERY = 5.0
-"""Seconds; the backlog takes longer, and where much else runs a message at times waits for 3.3. It is the lease of an
-action as well, whose end waits for SQLite's one writer."""
+REDELIVERY = 3.0
+"""Seconds; the backlog takes longer. It is the lease of an action as well, whose end waits for SQLite's one writer."""
 
 
 @pytest.fixture(scope="module")
