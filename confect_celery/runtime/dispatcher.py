@@ -62,7 +62,7 @@ class Dispatcher(Loop):
         self._settings = settings
         self._queues = queues
         self._floor = Floor()
-        self._flow = Flow(self._pending_of)
+        self._flow = Flow(self._pending_of, settings.batch_size)
         self._pause = settings.pause.total_seconds()
 
     def life(self) -> AbstractContextManager[object]:
@@ -78,21 +78,30 @@ class Dispatcher(Loop):
             if len(self._outbox) > 2 * settings.batch_size:
                 return 0.05  # publishing is behind: leave the rest to other dispatchers
             full = self._flow.full()
-            claimed = self.claim(fresh=full)
+            batch = settings.batch_size if full else self._flow.batch
+            found = self._find(batch, fresh=full)
         except Exception:
             self._floor.reset()
             raise
+        claimed = self._unless_waiting(found)
         self._outbox.put(claimed)
         if full:
             return _LOOK_AGAIN_SECONDS
-        if len(claimed) == settings.batch_size:
-            self._flow.sent([delivery.id for delivery in claimed])
+        if len(found) == batch:
+            if found[-1].due > self._clock.now():
+                self._flow.caught_up()
+            elif claimed:
+                self._flow.sent([delivery.id for delivery in claimed])
             return 0.0
-        pause = min(self._pause, _LISTEN_SECONDS) if sample or len(claimed) >= _MANY else self._pause
+        pause = min(self._pause, _LISTEN_SECONDS) if sample or len(found) >= _MANY else self._pause
         return pause * jitter(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
 
-    def claim(self, *, fresh: bool = False) -> list[Delivery]:
-        """Claim one batch of due rows, the oldest first; `fresh`: only of those that became due a moment ago."""
+    def claim(self) -> list[Delivery]:
+        """Claim one batch of due rows, the oldest first; gives back those whose messages are to be sent."""
+        return self._unless_waiting(self._find(self._settings.batch_size))
+
+    def _find(self, batch: int, *, fresh: bool = False) -> list[Delivery]:
+        """Claim up to `batch` due rows; `fresh`: only of those that became due a moment ago."""
         settings, rows = self._settings, self._store.rows
         now = self._clock.now()
         ahead = now + settings.horizon
@@ -106,15 +115,17 @@ class Dispatcher(Loop):
         if oldest is None:
             return []
         with self._store.database.transaction() as transaction:
-            claimed = rows.claim_due(
+            return rows.claim_due(
                 transaction.connection,
                 now=now,
                 ahead=ahead,
                 redelivery=settings.redelivery,
-                batch=settings.batch_size,
+                batch=batch,
                 since=since,
             )
-        return [delivery for delivery in claimed if not self._is_waiting(delivery)]
+
+    def _unless_waiting(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        return [delivery for delivery in deliveries if not self._is_waiting(delivery)]
 
     def _is_waiting(self, delivery: Delivery) -> bool:
         """Whether the row's last message is most likely still in its queue: another would only make that longer.

@@ -73,13 +73,14 @@ class Rig:
             spec.loader.exec_module(module)
         return module
 
-    def worker(self, *options: str, ahead: float = 0) -> Worker:
-        """One more worker, started; its host's clock is so many seconds `ahead`."""
+    def worker(self, *options: str, ahead: float = 0, ready: bool = True) -> Worker:
+        """One more worker, started, and `ready` unless that is not waited for; its host's clock is so many seconds
+        `ahead`."""
         kind = Raised if self.crash else Worker
         worker = kind("tests.faults.shop", self.directory, self.env, *options)
         self.skew(worker, ahead)
         self.workers.append(worker)
-        worker.start()
+        worker.start() if ready else worker.respawn()
         return worker
 
     def dispatcher(self, *, ahead: float = 0) -> Dispatcher:
