@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from kombu import Consumer, Queue
 
 from confect_celery import Confect
 from confect_celery.runtime import Events
-from tests.support.brokers import Brokers
+from tests.support.brokers import Brokers, RabbitServer
 from tests.support.waiting import wait_for
 
 MANY = 500
@@ -101,6 +102,32 @@ def test_where_nobody_counts_all_are_made(
     shop = Monitored(monkeypatch, broker_write_url=url, broker_read_url=read)
     shop.cancel("nobody knows yet")
     assert shop.cancel(*ids("nobody")) == MANY
+
+
+def test_a_broker_under_an_alarm_holds_up_nobody_and_what_happened_is_told_after_it(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = brokers.new("rabbitmq")
+    try:
+        server.start()
+        assert isinstance(server, RabbitServer)
+        shop = Monitored(monkeypatch, broker_url=server.url())
+        with shop.monitor() as hears:
+            server.control("set_vm_memory_high_watermark", "0.00001")
+            line, began = shop.events._line(), time.monotonic()
+            shop.events.canceled(ids("meanwhile"))
+            assert time.monotonic() - began < 1, "who schedules waits for no broker"
+            wait_for(lambda: line._down, within=30, what="the events' thread to see that nobody answers")
+            shop.events.canceled(["later"])
+            began = time.monotonic()
+            line.flush(10)
+            assert time.monotonic() - began < 1, "nor does who ends"
+            assert shop.events.waiting == MANY + 1, "nothing is lost"
+            server.control("set_vm_memory_high_watermark", "absolute", "512MB")
+            wait_for(lambda: "later" in hears(), within=60, what="the monitor to hear it")
+            assert set(hears()) == {*ids("meanwhile"), "later"}
+    finally:
+        server.close()
 
 
 def test_what_speaks_rabbitmqs_protocol_may_confirm_before_it_gives_back(
