@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from confect_celery.runtime.floor import Floor
-from confect_celery.runtime.flow import Flow
 from confect_celery.runtime.loop import Loop
 from confect_celery.runtime.outbox import Outbox
+from confect_celery.runtime.windows import Windows
 from confect_celery.settings import Settings
 from confect_celery.store import Delivery, Store
 from confect_celery.timing import Clock, Duration, jitter
@@ -62,7 +62,7 @@ class Dispatcher(Loop):
         self._settings = settings
         self._queues = queues
         self._floor = Floor()
-        self._flow = Flow(self._pending_of, settings.batch_size)
+        self._windows = Windows(self._pending_of, settings.batch_size)
         self._pause = settings.pause.total_seconds()
 
     def life(self) -> AbstractContextManager[object]:
@@ -77,22 +77,23 @@ class Dispatcher(Loop):
             pace.hear(self._pending_of(sample) if sample else 0, len(sample))
             if len(self._outbox) > 2 * settings.batch_size:
                 return 0.05  # publishing is behind: leave the rest to other dispatchers
-            full = self._flow.full()
-            batch = settings.batch_size if full else self._flow.batch
-            found = self._find(batch, fresh=full)
+            full = self._windows.full()
+            if full:
+                self._send(self._find(settings.batch_size, fresh=True))
+            batch = self._windows.batch
+            found = self._find(batch, but=full) if not full or self._windows.may_look_past else []
         except Exception:
             self._floor.reset()
             raise
-        claimed = self._unless_waiting(found)
-        self._outbox.put(claimed)
-        if full:
-            return _LOOK_AGAIN_SECONDS
+        sent = self._send(found)
         if len(found) == batch:
             if found[-1].due > self._clock.now():
-                self._flow.caught_up()
-            elif claimed:
-                self._flow.sent([delivery.id for delivery in claimed])
+                self._windows.caught_up({delivery.name for delivery in found})
+            else:
+                self._windows.sent((delivery.name, delivery.id) for delivery in sent)
             return 0.0
+        if full:
+            return _LOOK_AGAIN_SECONDS
         pause = min(self._pause, _LISTEN_SECONDS) if sample or len(found) >= _MANY else self._pause
         return pause * jitter(0.9, 1.0)  # the jitter keeps many dispatchers from asking all at once
 
@@ -100,17 +101,21 @@ class Dispatcher(Loop):
         """Claim one batch of due rows, the oldest first; gives back those whose messages are to be sent."""
         return self._unless_waiting(self._find(self._settings.batch_size))
 
-    def _find(self, batch: int, *, fresh: bool = False) -> list[Delivery]:
-        """Claim up to `batch` due rows; `fresh`: only of those that became due a moment ago."""
+    def _find(self, batch: int, *, fresh: bool = False, but: Sequence[str] = ()) -> list[Delivery]:
+        """Claim up to `batch` due rows; `fresh`: only of those that became due a moment ago; none of the names in
+        `but`."""
         settings, rows = self._settings, self._store.rows
         now = self._clock.now()
         ahead = now + settings.horizon
         since = now - _FRESH if fresh else self._floor.since(now)
         began = time.monotonic()
         with self._store.database.autocommit() as connection:
-            oldest = rows.oldest_due(connection, now=now, ahead=ahead, since=since)
-        if not fresh:
-            self._floor.looked(now, since, oldest, Duration.seconds(time.monotonic() - began))
+            oldest = rows.oldest_due(connection, now=now, ahead=ahead, since=since, but=but)
+        took = time.monotonic() - began
+        if but:
+            self._windows.looked_past(took)
+        elif not fresh:
+            self._floor.looked(now, since, oldest, Duration.seconds(took))
             self._store.events.polled(oldest, now, len(self._outbox))
         if oldest is None:
             return []
@@ -122,7 +127,13 @@ class Dispatcher(Loop):
                 redelivery=settings.redelivery,
                 batch=batch,
                 since=since,
+                but=but,
             )
+
+    def _send(self, found: Sequence[Delivery]) -> list[Delivery]:
+        sent = self._unless_waiting(found)
+        self._outbox.put(sent)
+        return sent
 
     def _unless_waiting(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         return [delivery for delivery in deliveries if not self._is_waiting(delivery)]

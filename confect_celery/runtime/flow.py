@@ -2,8 +2,8 @@
 
 The table is the queue, and the broker a pipe: a backlog that lies in the broker is first come, first served, and what
 is due now would wait behind all of it. A dispatcher keeps a window of rows that it has handed over. While that is full,
-only rows that have just become due go out. The slower workers are, the fewer rows make a batch: what becomes due waits
-behind them, and one whose message is still on its way when it counts as lost is sent again.
+only what has just become due goes out, and what is for others. The slower workers are, the fewer rows make a batch:
+what becomes due waits behind them, and one whose message is still on its way when it counts as lost is sent again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Sent:
 
 
 class Flow:
-    """The window of one dispatcher. `left_of` tells how many of some rows are still pending."""
+    """One window of one dispatcher. `left_of` tells how many of some rows are still pending."""
 
     def __init__(
         self,
@@ -76,6 +76,8 @@ class Flow:
         """No batch is to have more than `most` rows."""
         self.batch = min(_FIRST, most)
         """How many rows the next full batch has."""
+        self.waits = False
+        """What `full` said last, or what there is to be asked since then."""
         self._left_of = left_of
         self._most = most
         self._window = window
@@ -93,6 +95,7 @@ class Flow:
         self._sent.append(_Sent(ids, len(ids), now, now))
         if len(self._sent) > _MOST_STUCK and self._stuck:
             del self._sent[1]
+        self.waits = self._is_full()
 
     def caught_up(self) -> None:
         """What was found is not due yet: as many of those as there are go out."""
@@ -103,11 +106,11 @@ class Flow:
         passed = False
         while self._is_full() and self._is_next():
             passed = True
-        full = self._is_full() and not (self._stuck and self._may_try())
+        self.waits = self._is_full() and not (self._stuck and self._may_try())
         self._measure(_MEASURED_SECONDS[not passed])
-        if not full and self._measured_at is not None:
+        if not self.waits and self._measured_at is not None:
             self._begun, self._measured_at = 0, self._monotonic()
-        return full
+        return self.waits
 
     def _is_full(self) -> bool:
         return sum(each.left for each in self._sent) > (self._window - 0.5) * self.batch

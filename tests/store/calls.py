@@ -103,6 +103,10 @@ def _figure(name: str, *arguments: Callable[[Tall], Any], found: Callable[[Any],
     return Call(f"statistics {name}", MOST, run, found)
 
 
+_FULL: Final = ["internal/shop/function_0", "internal/shop/function_1"]
+"""Two of twenty names."""
+
+
 def _claim(tall: Tall, connection: sa.Connection) -> Any:
     ahead, redelivery = tall.now + Duration.seconds(2), Duration.seconds(30)
     return tall.store.rows.claim_due(connection, now=tall.now, ahead=ahead, redelivery=redelivery, batch=BATCH)
@@ -126,6 +130,17 @@ def _claim_since(tall: Tall, connection: sa.Connection) -> Any:
 def _oldest_since(tall: Tall, connection: sa.Connection) -> Any:
     ahead = tall.now + Duration.seconds(2)
     return tall.store.rows.oldest_due(connection, now=tall.now, ahead=ahead, since=_since(tall))
+
+
+def _claim_others(tall: Tall, connection: sa.Connection) -> Any:
+    ahead, redelivery = tall.now + Duration.seconds(2), Duration.seconds(30)
+    return tall.store.rows.claim_due(
+        connection, now=tall.now, ahead=ahead, redelivery=redelivery, batch=BATCH, but=_FULL
+    )
+
+
+def _oldest_of_others(tall: Tall, connection: sa.Connection) -> Any:
+    return tall.store.rows.oldest_due(connection, now=tall.now, ahead=tall.now + Duration.seconds(2), but=_FULL)
 
 
 def _nothing_due(tall: Tall, connection: sa.Connection) -> Any:
@@ -218,6 +233,8 @@ def calls() -> list[Call]:
         Call("claim_due", 5 * BATCH, _claim, lambda found: len(found) == BATCH),
         Call("oldest_due since", 1, _oldest_since),
         Call("claim_due since", 5 * BATCH, _claim_since, lambda found: len(found) == BATCH),
+        Call("oldest_due of others", 3, _oldest_of_others),
+        Call("claim_due of others", 6 * BATCH, _claim_others, lambda found: len(found) == BATCH),
         _one("take_back", "due", minute, attempt=0),
         Call("upcoming", BATCH, lambda tall, c: rows(tall).upcoming(c, None, BATCH)),
         Call(

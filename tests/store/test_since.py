@@ -1,4 +1,5 @@
-"""A look for due rows that begins at a bound: what it finds, and what it costs under an old snapshot."""
+"""A look for due rows that begins at a bound, or passes some over: what it finds, and what it costs under an old
+snapshot."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ NOW = DateTime.parse("2030-01-01T00:00:00Z")
 ONCE_DUE = 5_000
 
 
-def schedule(store: Store, *due: DateTime) -> list[str]:
-    rows = [NewRow(new_id(NOW), "internal/t/f", "mutation", {}, each, each, each) for each in due]
+def schedule(store: Store, *due: DateTime, name: str = "internal/t/f") -> list[str]:
+    rows = [NewRow(new_id(NOW), name, "mutation", {}, each, each, each) for each in due]
     with store.database.transaction() as t:
         store.rows.insert(t.connection, rows, delivered_until={}, born=StateKind.PENDING)
     return [row.id for row in rows]
@@ -43,6 +44,32 @@ def test_it_finds_what_is_due_from_the_bound_on(store: Store) -> None:
     assert claimed(NOW - second) == [at, late]
     assert oldest(NOW - second) is None
     assert claimed(None) == [early]
+
+
+def test_it_passes_over_the_rows_of_some_names(store: Store) -> None:
+    second = Duration.seconds(1)
+    for number, name in enumerate(("a", "b", "a", "c")):
+        schedule(store, NOW - second * (9 - number), name=name)
+
+    def claimed(*but: str, batch: int = 9) -> list[str]:
+        with store.database.transaction() as t:
+            return [
+                delivery.name
+                for delivery in store.rows.claim_due(
+                    t.connection, now=NOW, ahead=NOW, redelivery=second, batch=batch, but=but
+                )
+            ]
+
+    def oldest(*but: str) -> DateTime | None:
+        with store.database.autocommit() as connection:
+            return store.rows.oldest_due(connection, now=NOW, ahead=NOW, but=but)
+
+    assert (oldest(), oldest("a"), oldest("a", "b")) == (NOW - second * 9, NOW - second * 8, NOW - second * 6)
+    assert oldest("a", "b", "c") is None and claimed("a", "b", "c") == []
+    assert claimed("a", batch=1) == ["b"]
+    assert claimed("a", "nobody") == ["c"]
+    assert oldest("a") is None
+    assert claimed() == ["a", "a"]
 
 
 def test_what_was_committed_below_the_floor_is_found_by_the_next_full_look(store: Store) -> None:

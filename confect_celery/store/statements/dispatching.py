@@ -52,6 +52,8 @@ class Dispatching(Running):
         # Two texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
         bounded = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
         self._oldest_due_since, self._pick_due_since = self._oldest_due.where(bounded), self._pick_due.where(bounded)
+        others = sa.not_(dialect.among(c.name, "but", c.name.type))
+        self._oldest_of_others, self._pick_others = self._oldest_due.where(others), self._pick_due.where(others)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case({HELD: waits[0], **dict(enumerate(waits[:-1]))}, value=c.deliveries, else_=waits[-1])
         handed = sa.case((c.deliveries == HELD, 1), else_=c.deliveries + 1)
@@ -69,21 +71,43 @@ class Dispatching(Running):
         )
 
     def oldest_due(
-        self, connection: sa.Connection, *, now: DateTime, ahead: DateTime, since: DateTime | None = None
+        self,
+        connection: sa.Connection,
+        *,
+        now: DateTime,
+        ahead: DateTime,
+        since: DateTime | None = None,
+        but: Sequence[str] = (),
     ) -> DateTime | None:
         """As of when the first row that `claim_due` would find waits; None where it would find none.
 
         It takes no lock, on SQLite not even the wait for the writer. Rows whose `next_at` is before `since` are not
         looked at: while somebody holds an old snapshot open, PostgreSQL cannot clear away the index entries of rows
         that were due once, and a look without a bound passes over all of them. Nothing keeps a transaction from
-        committing a row before any bound, so now and then a look must do without (`runtime.floor`).
+        committing a row before any bound, so now and then a look must do without (`runtime.floor`). `but` are names of
+        functions and tasks whose rows are passed over, one by one; with them there is no bound.
         """
-        bounds = {"now": now, "ahead": ahead}
-        if since is None:
-            found: DateTime | None = connection.execute(self._oldest_due, bounds).scalar()
-        else:
-            found = connection.execute(self._oldest_due_since, {**bounds, "since": since}).scalar()
+        bounds: dict[str, Any] = {"now": now, "ahead": ahead}
+        select = self._bounded(bounds, since, but, self._oldest_due, self._oldest_due_since, self._oldest_of_others)
+        found: DateTime | None = connection.execute(select, bounds).scalar()
         return found
+
+    @staticmethod
+    def _bounded(
+        bounds: dict[str, Any],
+        since: DateTime | None,
+        but: Sequence[str],
+        all: sa.Select[Any],
+        later: sa.Select[Any],
+        others: sa.Select[Any],
+    ) -> sa.Select[Any]:
+        if but:
+            bounds["but"] = list(but)
+            return others
+        if since is not None:
+            bounds["since"] = since
+            return later
+        return all
 
     def claim_due(
         self,
@@ -94,16 +118,16 @@ class Dispatching(Running):
         redelivery: Duration,
         batch: int,
         since: DateTime | None = None,
+        but: Sequence[str] = (),
     ) -> list[Delivery]:
         """pending → pending, handed over: up to `batch` rows due until `ahead`, and those whose message should have
-        arrived by `now` but did not. Rows that another dispatcher is taking are skipped, and those before `since`.
+        arrived by `now` but did not. Rows that another dispatcher is taking are skipped, and those before `since`, or
+        with one of the names in `but`, as `oldest_due` does it.
 
         A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
         """
         bounds: dict[str, Any] = {"now": now, "ahead": ahead, "batch": batch}
-        pick = self._pick_due if since is None else self._pick_due_since
-        if since is not None:
-            bounds["since"] = since
+        pick = self._bounded(bounds, since, but, self._pick_due, self._pick_due_since, self._pick_others)
         try:
             rows: Sequence[Any] = connection.execute(pick, bounds).all()
         except ValueError:  # one of them cannot be read: the others must not wait for it
