@@ -6,6 +6,7 @@ dies leaves rows whose message counts as lost after `confect_redelivery`, when a
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -32,6 +33,8 @@ _MANY: Final = 60
 
 _FRESH: Final = Duration.seconds(1)
 """What became due so short a time ago goes out although a backlog waits."""
+
+_MOST_FLOORS: Final = 50
 
 _MOST_HELD_BACK: Final = 4
 """So often a message is not sent again because its queue is not empty: with the doubling waits, for 31 times
@@ -61,7 +64,8 @@ class Dispatcher(Loop):
         self._clock = clock
         self._settings = settings
         self._queues = queues
-        self._floor = Floor()
+        self._floors: dict[frozenset[str], Floor] = {}
+        """By the names that are passed over."""
         self._windows = Windows(self._pending_of, settings.batch_size)
         self._pause = settings.pause.total_seconds()
 
@@ -81,9 +85,9 @@ class Dispatcher(Loop):
             if full:
                 self._send(self._find(settings.batch_size, fresh=True))
             batch = self._windows.batch
-            found = self._find(batch, but=full) if not full or self._windows.may_look_past else []
+            found = self._find(batch, but=full)
         except Exception:
-            self._floor.reset()
+            self._floors.clear()
             raise
         sent = self._send(found)
         if len(found) == batch:
@@ -107,15 +111,14 @@ class Dispatcher(Loop):
         settings, rows = self._settings, self._store.rows
         now = self._clock.now()
         ahead = now + settings.horizon
-        since = now - _FRESH if fresh else self._floor.since(now)
+        floor = self._floor_of(but)
+        since = now - _FRESH if fresh else floor.since(now)
         began = time.monotonic()
         with self._store.database.autocommit() as connection:
             oldest = rows.oldest_due(connection, now=now, ahead=ahead, since=since, but=but)
-        took = time.monotonic() - began
-        if but:
-            self._windows.looked_past(took)
-        elif not fresh:
-            self._floor.looked(now, since, oldest, Duration.seconds(took))
+        if not fresh:
+            floor.looked(now, since, oldest, Duration.seconds(time.monotonic() - began))
+        if not (fresh or but):
             self._store.events.polled(oldest, now, len(self._outbox))
         if oldest is None:
             return []
@@ -129,6 +132,16 @@ class Dispatcher(Loop):
                 since=since,
                 but=but,
             )
+
+    def _floor_of(self, but: Sequence[str]) -> Floor:
+        names = frozenset(but)
+        if names not in self._floors:
+            if len(self._floors) >= _MOST_FLOORS:
+                self._floors.clear()
+            # Before that of fewer names there is nothing for more of them either.
+            fewer = [known for known in self._floors if known < names]
+            self._floors[names] = copy.copy(self._floors[max(fewer, key=len)]) if fewer else Floor()
+        return self._floors[names]
 
     def _send(self, found: Sequence[Delivery]) -> list[Delivery]:
         sent = self._unless_waiting(found)

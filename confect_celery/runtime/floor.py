@@ -42,7 +42,3 @@ class Floor:
         self._floor = floor if since is None else max(floor, since)
         if since is None:
             self._full_at = now + min(took * _SHARE, _LONGEST)
-
-    def reset(self) -> None:
-        """The next look is a full one: after an error, or when the clock was set."""
-        self._full_at = None

@@ -19,12 +19,6 @@ _MOST_ASKED: Final = 8
 
 _MOST_KNOWN: Final = 200
 
-_SHARE: Final = 100
-"""Looks past the rows of full windows take at most one part in so many of the time, as long as they find few others."""
-
-_LONGEST_SECONDS: Final = 5.0
-"""However slow they are, so often they happen."""
-
 
 class Windows:
     """Tells whose rows should wait, by their names, and how many of the others the next batch has."""
@@ -45,11 +39,10 @@ class Windows:
         self._likely: set[str] = set()
         """Whose rows come next, most likely."""
         self._has_caught_up = False
-        self._past_at = float("-inf")
 
     def full(self) -> list[str]:
         """The names whose rows should wait. It asks the table about those of which much was sent."""
-        asked, freed = 0, set[str]()
+        asked = 0
         for name, flow in list(self._flows.items()):
             if flow.waits:
                 asked += 1
@@ -57,14 +50,10 @@ class Windows:
                     continue
                 self._flows[name] = self._flows.pop(name)
                 if not flow.full():
-                    freed.add(name)
+                    self._likely.add(name)
             else:
                 flow.full()
-        full = [name for name, flow in self._flows.items() if flow.waits]
-        self._likely |= freed
-        if freed and full:
-            self._past_at = float("-inf")  # rows of those may be behind rows of these
-        return full
+        return [name for name, flow in self._flows.items() if flow.waits]
 
     @property
     def batch(self) -> int:
@@ -84,8 +73,6 @@ class Windows:
                 self._flows[name] = self._new()
             self._flows[name].sent(ids)
         self._likely, self._has_caught_up = set(by_name), False
-        if any(flow.waits and name not in by_name for name, flow in self._flows.items()):
-            self._past_at = float("-inf")  # they were found behind rows of that one
 
     def caught_up(self, names: Iterable[str]) -> None:
         """Rows of these were found that are not due yet: as many as there are go out."""
@@ -93,15 +80,6 @@ class Windows:
         for name in names:
             if name in self._flows:
                 self._flows[name].caught_up()
-
-    @property
-    def may_look_past(self) -> bool:
-        """Whether it is time to look for rows behind those of full windows, which takes long where these are many."""
-        return self._monotonic() >= self._past_at
-
-    def looked_past(self, seconds: float) -> None:
-        """That took so long."""
-        self._past_at = self._monotonic() + min(seconds * _SHARE, _LONGEST_SECONDS)
 
     def _new(self) -> Flow:
         return Flow(self._left_of, self._most, monotonic=self._monotonic)

@@ -143,6 +143,13 @@ def _oldest_of_others(tall: Tall, connection: sa.Connection) -> Any:
     return tall.store.rows.oldest_due(connection, now=tall.now, ahead=tall.now + Duration.seconds(2), but=_FULL)
 
 
+def _claim_others_since(tall: Tall, connection: sa.Connection) -> Any:
+    ahead, redelivery = tall.now + Duration.seconds(2), Duration.seconds(30)
+    return tall.store.rows.claim_due(
+        connection, now=tall.now, ahead=ahead, redelivery=redelivery, batch=BATCH, since=_since(tall), but=_FULL
+    )
+
+
 def _nothing_due(tall: Tall, connection: sa.Connection) -> Any:
     long_ago = tall.now - Duration.days(1)
     return tall.store.rows.oldest_due(connection, now=long_ago, ahead=long_ago + Duration.seconds(2))
@@ -235,6 +242,7 @@ def calls() -> list[Call]:
         Call("claim_due since", 5 * BATCH, _claim_since, lambda found: len(found) == BATCH),
         Call("oldest_due of others", 3, _oldest_of_others),
         Call("claim_due of others", 6 * BATCH, _claim_others, lambda found: len(found) == BATCH),
+        Call("claim_due of others since", 6 * BATCH, _claim_others_since, lambda found: len(found) == BATCH),
         _one("take_back", "due", minute, attempt=0),
         Call("upcoming", BATCH, lambda tall, c: rows(tall).upcoming(c, None, BATCH)),
         Call(

@@ -69,10 +69,3 @@ def test_bounded_looks_do_not_put_off_the_full_one() -> None:
     floor.looked(NOW, None, None, SLOW)
     floor.looked(NOW + SECOND, NOW, None, SLOW)
     assert floor.since(NOW + SLOW * 100) is None
-
-
-def test_reset_asks_for_a_full_look() -> None:
-    floor = Floor()
-    floor.looked(NOW, None, None, SLOW)
-    floor.reset()
-    assert floor.since(NOW + SECOND) is None

@@ -33,15 +33,12 @@ class Shop:
             row = self.backlog.popleft()
             (passed if row[0] in but else found).append(row)
         self.backlog.extendleft(reversed(passed))
-        self.windows.looked_past(len(passed) / 1_000_000)
         return found
 
     def work(self, seconds: float) -> None:
         for _ in range(int(seconds * 10)):
             while True:
                 full = self.windows.full()
-                if full and not self.windows.may_look_past:
-                    break
                 batch = self.windows.batch
                 found = self.find(batch, full)
                 for name, id in found:
@@ -88,53 +85,6 @@ def test_not_every_name_that_ever_was_is_remembered() -> None:
     for number in range(1000):
         windows.sent([(f"function {number}", str(number))])
     assert len(windows._flows) <= 200
-
-
-def test_looks_past_a_large_backlog_are_rare() -> None:
-    now = 0.0
-    windows = Windows(lambda ids: len(ids), 500, monotonic=lambda: now)
-    assert windows.may_look_past
-    windows.looked_past(0.02)
-    now = 1.9
-    assert not windows.may_look_past
-    now = 2.0
-    assert windows.may_look_past
-    windows.looked_past(10)
-    now = 7.0
-    assert windows.may_look_past, "however long it takes"
-
-
-def test_who_finds_others_there_looks_again_at_once() -> None:
-    now = 0.0
-    windows = Windows(lambda ids: len(ids), 10, monotonic=lambda: now)
-
-    def send(name: str) -> None:
-        windows.sent([(name, str(number)) for number in range(windows.batch)])
-
-    send("slow"), send("slow")
-    assert windows.full() == ["slow"]
-    windows.looked_past(1)
-    assert not windows.may_look_past
-    send("quick")
-    assert windows.may_look_past
-    windows.looked_past(1)
-    assert not windows.may_look_past
-
-
-def test_a_backlog_of_one_function_is_not_looked_past_again_and_again() -> None:
-    now, begun = 0.0, 0
-    windows = Windows(lambda ids: sum(int(id) >= begun for id in ids), 10, monotonic=lambda: now)
-
-    def send(first: int) -> None:
-        windows.sent([("slow", str(number)) for number in range(first, first + 10)])
-
-    send(0), send(10)
-    assert windows.full() == ["slow"]
-    windows.looked_past(1)
-    begun = 5
-    assert windows.full() == []
-    send(20)
-    assert windows.full() == ["slow"] and not windows.may_look_past
 
 
 def test_a_stream_goes_out_in_the_largest_batches() -> None:

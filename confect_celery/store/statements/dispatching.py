@@ -41,19 +41,27 @@ class Dispatching(Running):
             # Only a row that was not handed over yet is taken ahead of its time.
             sa.or_(c.deliveries == 0, c.next_at <= now),
         )
-        self._oldest_due: sa.Select[Any] = sa.select(c.next_at).where(due).order_by(c.next_at).limit(1)
-        self._pick_due: sa.Select[Any] = (
+        # Four texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
+        later = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
+        others = sa.not_(dialect.among(c.name, "but", c.name.type))
+
+        def texts(select: sa.Select[Any]) -> dict[tuple[bool, bool], sa.Select[Any]]:
+            """By whether there is a bound, and whether some names are passed over."""
+            by_bound = {False: select, True: select.where(later)}
+            return {
+                (is_bound, but): each.where(others) if but else each
+                for is_bound, each in by_bound.items()
+                for but in (False, True)
+            }
+
+        self._oldest_due = texts(sa.select(c.next_at).where(due).order_by(c.next_at).limit(1))
+        self._pick_due = texts(
             sa.select(*self._delivery)
             .where(due)
             .order_by(c.next_at, c.id)
             .limit(self._batch)
             .with_for_update(skip_locked=True)
         )
-        # Two texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
-        bounded = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
-        self._oldest_due_since, self._pick_due_since = self._oldest_due.where(bounded), self._pick_due.where(bounded)
-        others = sa.not_(dialect.among(c.name, "but", c.name.type))
-        self._oldest_of_others, self._pick_others = self._oldest_due.where(others), self._pick_due.where(others)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case({HELD: waits[0], **dict(enumerate(waits[:-1]))}, value=c.deliveries, else_=waits[-1])
         handed = sa.case((c.deliveries == HELD, 1), else_=c.deliveries + 1)
@@ -85,29 +93,11 @@ class Dispatching(Running):
         looked at: while somebody holds an old snapshot open, PostgreSQL cannot clear away the index entries of rows
         that were due once, and a look without a bound passes over all of them. Nothing keeps a transaction from
         committing a row before any bound, so now and then a look must do without (`runtime.floor`). `but` are names of
-        functions and tasks whose rows are passed over, one by one; with them there is no bound.
+        functions and tasks whose rows are passed over, one by one.
         """
-        bounds: dict[str, Any] = {"now": now, "ahead": ahead}
-        select = self._bounded(bounds, since, but, self._oldest_due, self._oldest_due_since, self._oldest_of_others)
-        found: DateTime | None = connection.execute(select, bounds).scalar()
+        bounds = {"now": now, "ahead": ahead, "since": since, "but": list(but)}
+        found: DateTime | None = connection.execute(self._oldest_due[since is not None, bool(but)], bounds).scalar()
         return found
-
-    @staticmethod
-    def _bounded(
-        bounds: dict[str, Any],
-        since: DateTime | None,
-        but: Sequence[str],
-        all: sa.Select[Any],
-        later: sa.Select[Any],
-        others: sa.Select[Any],
-    ) -> sa.Select[Any]:
-        if but:
-            bounds["but"] = list(but)
-            return others
-        if since is not None:
-            bounds["since"] = since
-            return later
-        return all
 
     def claim_due(
         self,
@@ -126,8 +116,8 @@ class Dispatching(Running):
 
         A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
         """
-        bounds: dict[str, Any] = {"now": now, "ahead": ahead, "batch": batch}
-        pick = self._bounded(bounds, since, but, self._pick_due, self._pick_due_since, self._pick_others)
+        bounds = {"now": now, "ahead": ahead, "batch": batch, "since": since, "but": list(but)}
+        pick = self._pick_due[since is not None, bool(but)]
         try:
             rows: Sequence[Any] = connection.execute(pick, bounds).all()
         except ValueError:  # one of them cannot be read: the others must not wait for it
