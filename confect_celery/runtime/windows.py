@@ -76,10 +76,9 @@ class Windows:
 
     def caught_up(self, names: Iterable[str]) -> None:
         """Rows of these were found that are not due yet: as many as there are go out."""
-        self._has_caught_up = True
-        for name in names:
-            if name in self._flows:
-                self._flows[name].caught_up()
+        self._likely, self._has_caught_up = set(names), True
+        for name in self._likely & self._flows.keys():
+            self._flows[name].caught_up()
 
     def _new(self) -> Flow:
         return Flow(self._left_of, self._most, monotonic=self._monotonic)

@@ -96,3 +96,11 @@ def test_a_stream_goes_out_in_the_largest_batches() -> None:
     assert windows.batch == 250
     windows.caught_up(["unknown"])
     assert windows.batch == 500
+
+
+def test_a_slow_backlog_that_is_gone_does_not_make_a_streams_batches_small() -> None:
+    shop = Shop({"slow": 10}, ["slow"])
+    shop.work(60)
+    assert shop.windows.batch < 20
+    shop.windows.caught_up(["stream"])
+    assert shop.windows.batch == 500
