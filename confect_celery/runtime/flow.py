@@ -90,9 +90,13 @@ class Flow:
         """None until workers have begun at all: they may start as this process does."""
 
     def sent(self, ids: Sequence[str]) -> None:
-        """A full batch of rows that were due already was handed over."""
+        """Rows of a full batch that were due already were handed over."""
         now = self._monotonic()
-        self._sent.append(_Sent(ids, len(ids), now, now))
+        last = self._sent[-1] if self._sent else None
+        if last is not None and len(last.ids) + len(ids) <= self.batch:  # they came with many rows of others
+            last.ids, last.left, last.at = [*last.ids, *ids], last.left + len(ids), now
+        else:
+            self._sent.append(_Sent(ids, len(ids), now, now))
         if len(self._sent) > _MOST_STUCK and self._stuck:
             del self._sent[1]
         self.waits = self._is_full()

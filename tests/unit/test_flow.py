@@ -77,6 +77,18 @@ def test_a_queue_without_a_worker_is_not_waited_for_while_others_have_some() -> 
     assert not table.flow.full()
 
 
+def test_rows_that_come_one_by_one_are_counted_together() -> None:
+    table = Table()
+    for number in range(31):
+        table.flow.sent([f"a{number}"])
+    assert not table.flow.full() and table.asked == 0
+    for number in range(31, 40):
+        table.flow.sent([f"a{number}"])
+    assert table.flow.full() and table.asked == 1
+    table.run("a", 40)
+    assert not table.flow.full() and table.asked <= 4
+
+
 def test_not_all_that_nobody_works_at_is_remembered() -> None:
     table = Table()
     for number in range(100):
