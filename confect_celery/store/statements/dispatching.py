@@ -41,27 +41,21 @@ class Dispatching(Running):
             # Only a row that was not handed over yet is taken ahead of its time.
             sa.or_(c.deliveries == 0, c.next_at <= now),
         )
-        # Four texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
-        later = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
-        others = sa.not_(dialect.among(c.name, "but", c.name.type))
-
-        def texts(select: sa.Select[Any]) -> dict[tuple[bool, bool], sa.Select[Any]]:
-            """By whether there is a bound, and whether some names are passed over."""
-            by_bound = {False: select, True: select.where(later)}
-            return {
-                (is_bound, but): each.where(others) if but else each
-                for is_bound, each in by_bound.items()
-                for but in (False, True)
-            }
-
-        self._oldest_due = texts(sa.select(c.next_at).where(due).order_by(c.next_at).limit(1))
-        self._pick_due = texts(
+        self._oldest_due: sa.Select[Any] = sa.select(c.next_at).where(due).order_by(c.next_at).limit(1)
+        self._pick_due: sa.Select[Any] = (
             sa.select(*self._delivery)
             .where(due)
             .order_by(c.next_at, c.id)
             .limit(self._batch)
             .with_for_update(skip_locked=True)
         )
+        # Four texts each, not one with an OR: only a plain bound is where a scan of the index may begin.
+        later = c.next_at >= sa.bindparam("since", type_=c.next_at.type)
+        others = sa.not_(dialect.among(c.name, "but", c.name.type))
+        self._oldest_due_since, self._pick_due_since = self._oldest_due.where(later), self._pick_due.where(later)
+        self._oldest_of_others, self._pick_others = self._oldest_due.where(others), self._pick_due.where(others)
+        self._oldest_of_others_since = self._oldest_due_since.where(others)
+        self._pick_others_since = self._pick_due_since.where(others)
         waits = [sa.bindparam(f"lost_at_{n}", type_=c.next_at.type) for n in range(_DOUBLINGS + 1)]
         doubled = sa.case({HELD: waits[0], **dict(enumerate(waits[:-1]))}, value=c.deliveries, else_=waits[-1])
         handed = sa.case((c.deliveries == HELD, 1), else_=c.deliveries + 1)
@@ -96,7 +90,8 @@ class Dispatching(Running):
         functions and tasks whose rows are passed over, one by one.
         """
         bounds = {"now": now, "ahead": ahead, "since": since, "but": list(but)}
-        found: DateTime | None = connection.execute(self._oldest_due[since is not None, bool(but)], bounds).scalar()
+        texts = self._oldest_due, self._oldest_due_since, self._oldest_of_others, self._oldest_of_others_since
+        found: DateTime | None = connection.execute(texts[_which(since, but)], bounds).scalar()
         return found
 
     def claim_due(
@@ -117,7 +112,8 @@ class Dispatching(Running):
         A message counts as lost `redelivery` after `ahead`, and twice as long each time it is lost again.
         """
         bounds = {"now": now, "ahead": ahead, "batch": batch, "since": since, "but": list(but)}
-        pick = self._pick_due[since is not None, bool(but)]
+        texts = self._pick_due, self._pick_due_since, self._pick_others, self._pick_others_since
+        pick = texts[_which(since, but)]
         try:
             rows: Sequence[Any] = connection.execute(pick, bounds).all()
         except ValueError:  # one of them cannot be read: the others must not wait for it
@@ -180,3 +176,8 @@ class Dispatching(Running):
         who had it cannot run it; the next one is for this row alone."""
         parameters = {"row": id, "at_attempt": attempt, "then": due, "delivered": int(delivered)}
         return one(self._quickly(connection, self._take_back, parameters))
+
+
+def _which(since: DateTime | None, but: Sequence[str]) -> int:
+    """Of four texts: with a bound or not, with names that are passed over or not."""
+    return (since is not None) + 2 * bool(but)
