@@ -35,6 +35,7 @@ _FRESH: Final = Duration.seconds(1)
 """What became due so short a time ago goes out although a backlog waits."""
 
 _MOST_FLOORS: Final = 50
+"""Of more sets of names than that all floors are forgotten: the next looks are full ones."""
 
 _MOST_HELD_BACK: Final = 4
 """So often a message is not sent again because its queue is not empty: with the doubling waits, for 31 times

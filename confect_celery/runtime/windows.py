@@ -18,6 +18,7 @@ _MOST_ASKED: Final = 8
 """Of no more windows than that it is asked in one look how much has passed; of others in the next ones."""
 
 _MOST_KNOWN: Final = 200
+"""Of more names than that those are forgotten that do not wait."""
 
 
 class Windows:
@@ -34,6 +35,7 @@ class Windows:
         self._left_of = left_of
         self._most = most
         self._monotonic = monotonic
+        self._first = self._new().batch
         self._flows: dict[str, Flow] = {}
         """Those first about which it was asked longest ago."""
         self._likely: set[str] = set()
@@ -59,7 +61,7 @@ class Windows:
     def batch(self) -> int:
         """How many rows the next full batch has: no more than any window takes of whose rows it may be."""
         likely = (self._flows[name] for name in self._likely if name in self._flows)
-        others = self._most if self._has_caught_up else self._new().batch
+        others = self._most if self._has_caught_up else self._first
         return min((flow.batch for flow in likely if not flow.waits), default=others)
 
     def sent(self, rows: Iterable[tuple[str, str]]) -> None:

@@ -178,9 +178,9 @@ def test_a_backlog_drains_beside_new_jobs_and_nothing_is_sent_twice(flooded: Rig
 def test_what_nobody_takes_waits_in_the_table_and_holds_up_nobody(flooded: Rig) -> None:
     rig, now = flooded, DateTime.now()
     lame, quick = rig.shop.FUNCTIONS["plain"], rig.shop.FUNCTIONS["action"]
-    jobs, spread = 3000, Duration.hours(1) / 3000
+    jobs, spread = 5000, Duration.hours(1) / 5000
     rig.confect.scheduler.run_many(
-        [(now - spread * (jobs - n), lame if n % 5 < 3 else quick, {"job": f"job-{n}"}) for n in range(jobs)]
+        [(now - spread * (jobs - n), lame if n % 5 < 4 else quick, {"job": f"job-{n}"}) for n in range(jobs)]
     )
     elsewhere = """options = '{"queue": "elsewhere"}'"""
     _execute(rig, "UPDATE _scheduled_functions SET next_at = scheduled_time")
@@ -188,9 +188,10 @@ def test_what_nobody_takes_waits_in_the_table_and_holds_up_nobody(flooded: Rig) 
     rig.worker("--pool", "prefork", "--concurrency", "2")
 
     ended = "SELECT count(*) FROM _scheduled_functions WHERE state = 'success'"
-    wait_for(lambda: _execute(rig, ended)[0][0] == jobs * 2 / 5, within=60, what="the quick ones to end")
-    assert _handed_over(rig) < jobs * 3 / 5 / 2, "the others went to the broker, whose queue nobody reads"
-    assert set(rig.ledger()) == {f"job-{n}" for n in range(jobs) if n % 5 >= 3}
+    wait_for(lambda: _execute(rig, ended)[0][0] == jobs / 5, within=60, what="the quick ones to end")
+    # While nobody begins any, a batch of them goes out each second: a slow start may take some.
+    assert _handed_over(rig) < jobs * 4 / 5 * 0.9, "the others went to the broker, whose queue nobody reads"
+    assert set(rig.ledger()) == {f"job-{n}" for n in range(jobs) if n % 5 >= 4}
 
 
 def _handed_over(rig: Rig) -> int:
