@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, overload
 
 from confect_celery.errors import DelayOutOfRange, NotSchedulable
 from confect_celery.functions import FunctionRef, InternalPath, PublicPath, Registry, codec
@@ -44,11 +45,36 @@ class Drafts:
             when, function, args = jobs[0]
             aim = self._aimed(when, now)
             return [self._row(new_id(now), function, args, aim, parent)], aim[1]
+        return self._rows(jobs, new_ids(now, len(jobs)), now, parent)
+
+    def rows_on_demand(
+        self,
+        jobs: Sequence[tuple[Duration | DateTime, Any, Any]],
+        now: DateTime,
+        parent: ScheduledFunctionId | None,
+        block: int,
+    ) -> Sequence[NewRow]:
+        """The same rows, so many made at a time, when they are first asked for; it raises then."""
+        ids = new_ids(now, len(jobs))
+
+        def made(start: int) -> list[NewRow]:
+            end = start + block
+            return self._rows(jobs[start:end], ids[start:end], now, parent)[0]
+
+        return _OnDemand(len(jobs), block, made)
+
+    def _rows(
+        self,
+        jobs: Sequence[tuple[Duration | DateTime, Any, Any]],
+        ids: Sequence[ScheduledFunctionId],
+        now: DateTime,
+        parent: ScheduledFunctionId | None,
+    ) -> tuple[list[NewRow], bool]:
         aims: dict[int, _Aim] = {}
         callees: dict[int, _Callee | None] = {}
         makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
         rows = []
-        for (when, function, args), own in zip(jobs, new_ids(now, len(jobs)), strict=True):
+        for (when, function, args), own in zip(jobs, ids, strict=True):
             make = makers.get((id(when), id(function)))
             if make is None:
                 aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
@@ -145,6 +171,38 @@ def delay_or_time(when: object) -> Duration | DateTime:
     if isinstance(when, (DateTime, dt.datetime)):
         return DateTime.of(when)
     return Duration.of(when)  # type: ignore[arg-type]  # anything else is refused there
+
+
+class _OnDemand(Sequence[NewRow]):
+    """Rows that are made in blocks. A block whose making raised is made again when it is asked for again."""
+
+    def __init__(self, count: int, block: int, make: Callable[[int], list[NewRow]]) -> None:
+        self._count = count
+        self._block = block
+        self._make = make
+        self._blocks: dict[int, list[NewRow]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[NewRow]:
+        return chain.from_iterable(map(self._from, range(0, self._count, self._block)))
+
+    @overload
+    def __getitem__(self, at: int) -> NewRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[NewRow]: ...
+    def __getitem__(self, at: int | slice) -> NewRow | Sequence[NewRow]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(self._count)[at]]
+        start, within = divmod(range(self._count)[at], self._block)
+        return self._from(start * self._block)[within]
+
+    def _from(self, start: int) -> list[NewRow]:
+        found = self._blocks.get(start)
+        if found is None:
+            found = self._blocks[start] = self._make(start)
+        return found
 
 
 class _Callee:

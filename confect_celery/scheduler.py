@@ -329,11 +329,11 @@ class Scheduler:
 
     # -- how
 
-    def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> list[NewRow]:
+    def _schedule(self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]]) -> Sequence[NewRow]:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
-        rows, near = self._desk.drafts.rows(jobs, now, self._parent)
+        rows, near = self._drafted(jobs, now)
         if not rows:
             return rows
         tries = 0
@@ -347,6 +347,16 @@ class Scheduler:
 
         self._run(write, guarded=True, single=len(rows) == 1)
         return rows
+
+    def _drafted(
+        self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]], now: DateTime
+    ) -> tuple[Sequence[NewRow], bool]:
+        drafts, block = self._desk.drafts, self._desk.store.database.dialect.block
+        if block is None or len(jobs) <= _MANY or self._reading is None:
+            return drafts.rows(jobs, now, self._parent)
+        # The server takes some of many rows while the next are made. One that cannot be made undoes the transaction, so
+        # that has to be all ours.
+        return drafts.rows_on_demand(jobs, now, self._parent, block), False
 
     def _write(
         self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, near: bool = True, there: bool = False

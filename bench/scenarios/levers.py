@@ -6,7 +6,7 @@ No worker runs: what is called is what workers, dispatchers and schedulers call,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -107,7 +107,7 @@ class _Bench:
             found = self.rows.load_many(connection, [row.id for row in made])
         return [found[row.id] for row in made]
 
-    def insert(self, connection: sa.Connection, rows: list[NewRow]) -> None:
+    def insert(self, connection: sa.Connection, rows: Sequence[NewRow]) -> None:
         self.rows.insert(connection, rows, delivered_until={}, born=StateKind.PENDING)
 
     # -- the levers
@@ -173,6 +173,28 @@ class _Bench:
                     _MANY,
                 ),
                 "many rows, COPY": lambda: in_one_transaction(self.insert, _MANY),
+            }
+        )
+        self.made_meanwhile()
+
+    def made_meanwhile(self) -> None:
+        drafts, block = self.shop.confect.scheduler._desk.drafts, self.database.dialect.block
+        action, model = self.shop.module.functions["action"], self.shop.module.N
+        jobs = [(Duration.days(1), action, model(n=n)) for n in range(_MANY)]
+
+        def inserted(draft: Callable[..., Sequence[NewRow]]) -> float:
+            def work() -> None:
+                with self.database.transaction() as transaction:
+                    self.insert(transaction.connection, draft(jobs, DateTime.now(), None))
+
+            return self.timed(work, _MANY)
+
+        self.compare(
+            {
+                "many jobs, their rows made before": lambda: inserted(lambda *call: drafts.rows(*call)[0]),
+                "many jobs, their rows made while the server takes others": lambda: inserted(
+                    lambda *call: drafts.rows_on_demand(*call, block)
+                ),
             }
         )
 
@@ -355,7 +377,7 @@ class _Bench:
 class _Lists(PostgresqlDialect):
     """PostgreSQL without COPY."""
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
         insert.many(connection, lots)
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from confect_celery.errors import ArgumentsTooLarge, InvalidArguments
 from confect_celery.functions.ref import FunctionRef
+from confect_celery.functions.scalars import Scalars
 
 __all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode", "encode_as_text"]
 
@@ -21,6 +22,9 @@ MAX_ARGS_BYTES: Final = 2**20
 
 _SURELY_SMALL: Final = MAX_ARGS_BYTES // 2
 """The limit is on the text with a space after each comma and colon, which is less than twice as long."""
+
+_READABLE: Final = 4000
+"""A whole number of more than 4,300 digits is none that can be read again."""
 
 _SCALARS: Final = frozenset({bool, int, float, str, type(None)})
 
@@ -53,7 +57,10 @@ def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> bytes:
     given = args if type(args) is model else _model_or_mapping(name, model, {} if args is None else args)
     try:
         value = adapter.validator.validate_python(given) if type(given) is dict else given
-        return _text_at_once(adapter, value) or json.dumps(_checked(name, model, adapter, value)).encode()
+        return (
+            _text_at_once(adapter, value, signature.scalars)
+            or json.dumps(_checked(name, model, adapter, value)).encode()
+        )
     except ValidationError as error:
         raise _misfit(name, error) from None
     except PydanticSerializationError as error:
@@ -64,10 +71,14 @@ def encode_as_text(ref: FunctionRef[Any, Any], args: object) -> bytes:
         raise _invalid(name, "not JSON: it is circular or too deep") from None
 
 
-def _text_at_once(adapter: TypeAdapter[Any], value: object) -> bytes | None:
+def _text_at_once(adapter: TypeAdapter[Any], value: object, plain: Scalars | None) -> bytes | None:
     """Most arguments are small, and equal to what JSON brings back: pydantic's text of them is the row's. None for all
     others, right or wrong, which are looked at more closely."""
     try:
+        if plain is not None and plain.has(value):
+            raw = adapter.serializer.to_json(value, by_alias=False, round_trip=True, warnings=False)
+            if len(raw) <= _READABLE and b"\\u0000" not in raw:
+                return _in_ascii(raw)
         # A scalar that is not of its field's type is of another when it has come back. Where there is more than that,
         # pydantic has to look whether all is of its type, for which it takes three times as long.
         scalars = _types_of_scalars(value)
@@ -80,9 +91,13 @@ def _text_at_once(adapter: TypeAdapter[Any], value: object) -> bytes | None:
             return None
         if scalars is not None and scalars != list(map(type, again.__dict__.values())):
             return None
-        return raw if raw.isascii() and b"\x7f" not in raw else json.dumps(json.loads(raw)).encode()
+        return _in_ascii(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def _in_ascii(raw: bytes) -> bytes:
+    return raw if raw.isascii() and b"\x7f" not in raw else json.dumps(json.loads(raw)).encode()
 
 
 def _types_of_scalars(value: Any) -> list[type] | None:

@@ -15,6 +15,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import is_typeddict  # typing's own knows only typing's TypedDict, which pydantic refuses on 3.11
 
 from confect_celery.errors import ServiceError
+from confect_celery.functions.scalars import Scalars
 
 __all__ = ["Parameter", "Signature", "is_model", "parameters_of"]
 
@@ -104,11 +105,12 @@ def _bare(annotation: Any) -> Any:
 @dataclass(frozen=True, slots=True)
 class Signature:
     """`model` is the class of the first parameter, a pydantic model or a TypedDict, None for a function without
-    arguments; `services` are the other parameters."""
+    arguments; `scalars` are its fields, where there is nothing else; `services` are the other parameters."""
 
     model: Any
     adapter: TypeAdapter[Any] | None
     services: Mapping[str, Parameter]
+    scalars: Scalars | None = None
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str) -> Signature:
@@ -128,4 +130,4 @@ class Signature:
             raise ServiceError(name, first, str(error).splitlines()[0]) from None
         if not adapter.pydantic_complete:
             raise NameError(f"{_bare(annotation).__name__} names types that are not defined yet")
-        return cls(_bare(annotation), adapter, parameters)
+        return cls(_bare(annotation), adapter, parameters, Scalars.of(adapter))

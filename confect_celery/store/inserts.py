@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -35,8 +36,17 @@ class Lot(NamedTuple):
     """Of each row the text of its arguments."""
 
 
-def lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
-    """The rows, those together that share the very same objects, as those of one call of the scheduler do."""
+def lots(
+    rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind, block: int | None = None
+) -> Iterator[Lot]:
+    """The rows, those together that share the very same objects, as those of one call of the scheduler do; of so many
+    rows at a time, or of all."""
+    left = iter(rows)
+    while found := _lots(islice(left, block), delivered_until, born):
+        yield from found
+
+
+def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
     found: dict[tuple[Any, ...], Lot] = {}
     for row in rows:
         own, name, kind, args, scheduled, creation, due, options, parent = row
@@ -140,7 +150,7 @@ class Insert(Prepared):
         self.columns = [column for column in table.columns if column.name not in _BY_DEFAULT]
         super().__init__(sa.insert(table).values(_parameters(self.columns)))
 
-    def many(self, connection: sa.Connection, lots: Sequence[Lot]) -> None:
+    def many(self, connection: sa.Connection, lots: Iterable[Lot]) -> None:
         """Execute it for all rows of these lots, with the driver's `executemany`."""
         rows: list[Any] = []
         text = ""

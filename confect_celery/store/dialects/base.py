@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -42,6 +42,10 @@ class Dialect(ABC):
 
     listeners: ClassVar[int] = 0
     """How many of ours `create_engine` has listen to the texts of statements."""
+
+    block: ClassVar[int | None] = None
+    """How many rows at a time `insert_many` sends, so that they can be made while the server takes those before; None
+    where it takes all at once."""
 
     minds_forks: ClassVar[bool] = False
     """Whether an open connection harms a forked child that never touches it."""
@@ -170,7 +174,7 @@ class Dialect(ABC):
         self.note_lock(connection)
         return locked
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
         """Insert all rows of these lots, in the quickest way there is."""
         insert.many(connection, lots)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.dialects.copying import blocks
+from confect_celery.store.dialects.copying import lines
 from confect_celery.store.dialects.libpq import (
     OTHERS_SESSION,
     Step,
@@ -100,6 +100,7 @@ class PostgresqlDialect(Dialect):
     holds = True
     spares = True
     listeners = 1
+    block = 1000
 
     def create_engine(self) -> sa.Engine:
         """An engine on psycopg 3."""
@@ -228,7 +229,7 @@ class PostgresqlDialect(Dialect):
             return
         exchange(connection, Step(f"SAVEPOINT {name}"))
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.dbapi_connection
         if not is_psycopg(raw):
@@ -242,8 +243,7 @@ class PostgresqlDialect(Dialect):
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
                 for lot in lots:
-                    for block in blocks(insert.columns, lot):
-                        copy.write(block)
+                    copy.write(lines(insert.columns, lot))
         except Exception as error:
             raise_as_sqlalchemy(connection, text, error)
 

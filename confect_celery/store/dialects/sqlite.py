@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ class SqliteDialect(Dialect):
         raw: Any = connection.connection.driver_connection
         return bool(raw.in_transaction)
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Sequence[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
         """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
         left = []
         for lot in lots:

@@ -75,6 +75,15 @@ class Flat(BaseModel):
     value: Any = None
 
 
+class Plain(BaseModel):
+    """Of scalars that JSON surely brings back."""
+
+    n: int = 0
+    text: str = ""
+    is_so: bool = False
+    perhaps: int | None = None
+
+
 class Constants(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
@@ -121,6 +130,8 @@ def odd(args: Odd) -> None: ...
 @group.internal_action
 def flat(args: Flat) -> None: ...
 @group.internal_action
+def plain(args: Plain) -> None: ...
+@group.internal_action
 def constants(args: Constants) -> None: ...
 @group.internal_action
 def typed(args: Typed) -> None: ...
@@ -163,6 +174,14 @@ SOME: list[tuple[Any, Any]] = [
     (odd, {"value": "x" * MAX_ARGS_BYTES}),
     (odd, {"value": [1] * (MAX_ARGS_BYTES // 3)}),
     (odd, {"value": [1] * (MAX_ARGS_BYTES // 3 - 100)}),
+    (plain, Plain(n=10**4000, text='\x01 \x7f \x1f \\ " / \u2028 Zoë 🦉')),
+    (plain, Plain.model_construct(n=1 << 14_300)),
+    (plain, Plain(text="\x00")),
+    (plain, Plain(text="\\u0000")),
+    (plain, Plain.model_construct(text="\ud800")),
+    (plain, Plain(text="x" * MAX_ARGS_BYTES)),
+    (plain, Plain.model_construct(text=Level.ONE, more=1)),
+    (plain, type("Wider", (Plain,), {})(n=1)),
     (constants, {"number": float("inf")}),
     (constants, {"number": 1}),
     (typed, {"value": 1, "at": "2030-01-01T00:00:00Z"}),
@@ -221,6 +240,13 @@ SCALAR = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 
 
 
 @settings(deadline=None)
+@given(n=st.integers() | SCALAR, text=st.text(st.characters()) | SCALAR, is_so=SCALAR, perhaps=st.integers() | SCALAR)
+def test_whatever_stands_in_plain_fields(**fields: Any) -> None:
+    for args in (fields, Plain.model_construct(**fields), Plain.model_construct(**dict(reversed(fields.items())))):
+        assert repr(outcome(plain, args)) == repr(looked_at_closely(plain, args))
+
+
+@settings(deadline=None)
 @given(fields=st.fixed_dictionaries({}, optional=dict.fromkeys([*Flat.model_fields, "more"], SCALAR)))
 def test_whatever_stands_in_fields_of_other_types(fields: dict[str, Any]) -> None:
     for args in (fields, Flat.model_construct(**fields)):
@@ -239,4 +265,5 @@ def test_most_arguments_are_looked_at_once() -> None:
     with patch.object(codec, "_checked", side_effect=AssertionError("looked at closely")):
         assert encode(odd, Odd(value=1)) == encode(odd, {"value": 1})
         assert encode(typed, {"value": "é"}) == {"value": "é"}
+        assert encode(plain, Plain(n=1, text="é")) == encode(plain, {"n": "1", "text": "é"})
         assert encode(flat, Flat(n=1, x=2, text="é")) == encode(flat, {"n": "1", "x": 2.0, "text": "é"})
