@@ -17,8 +17,10 @@ from confect_celery.tracing import traced
 
 __all__ = ["Drafts", "delay_or_time", "with_times"]
 
-_Aim = tuple[tuple[DateTime, DateTime, DateTime], bool]
+_Aim = tuple[DateTime, DateTime, DateTime, bool]
 """What jobs of the same time share: when that is, when they are made, when they are due; and whether that is near."""
+
+_Maker = Callable[[ScheduledFunctionId, Any, _Aim], NewRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Drafts:
         if len(jobs) == 1:
             when, function, args = jobs[0]
             aim = self._aimed(when, now)
-            return [self._row(new_id(now), function, args, aim, parent)], aim[1]
+            return [self._row(new_id(now), function, args, aim, parent)], aim[3]
         return self._rows(jobs, new_ids(now, len(jobs)), now, parent)
 
     def rows_on_demand(
@@ -71,22 +73,13 @@ class Drafts:
         parent: ScheduledFunctionId | None,
     ) -> tuple[list[NewRow], bool]:
         aims: dict[int, _Aim] = {}
-        callees: dict[int, _Callee | None] = {}
-        makers: dict[tuple[int, int], Callable[[ScheduledFunctionId, Any], NewRow]] = {}
+        makers: dict[int, _Maker] = {}
         rows = []
         for (when, function, args), own in zip(jobs, ids, strict=True):
-            make = makers.get((id(when), id(function)))
-            if make is None:
-                aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
-                if id(function) not in callees:
-                    callees[id(function)] = self._callee(function)
-                callee = callees[id(function)]
-                if callee is None:
-                    rows.append(self._row(own, function, args, aim, parent))
-                    continue
-                make = makers[id(when), id(function)] = callee.at(aim, parent)
-            rows.append(make(own, args))
-        return rows, any(near for _, near in aims.values())
+            aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
+            make = makers.get(id(function)) or makers.setdefault(id(function), self._maker(function, parent))
+            rows.append(make(own, args, aim))
+        return rows, any(aim[3] for aim in aims.values())
 
     def call(self, function: Any, args: Any) -> EncodedCall:
         """The call as its row would hold it; raises as `Scheduler.run_after` does."""
@@ -118,12 +111,12 @@ class Drafts:
 
     def _aimed(self, when: Duration | DateTime, now: DateTime) -> _Aim:
         scheduled, due = self.aim(when, now)
-        return (scheduled, now, due), self.is_near(due, now)
+        return scheduled, now, due, self.is_near(due, now)
 
     def _row(
         self, own: ScheduledFunctionId, function: Any, args: Any, aim: _Aim, parent: ScheduledFunctionId | None
     ) -> NewRow:
-        times, near = aim
+        scheduled, creation, due, near = aim
         found = self._found(function)
         if found is None:
             call = self.plain(function, args)
@@ -131,11 +124,26 @@ class Drafts:
         else:
             ref, kind = found
             what, options = (ref.name, kind, codec.encode_as_text(ref, args)), ref.message_options
-        return _new(NewRow, (own, *what, *times, traced(options, later=not near), parent))
+        return _new(NewRow, (own, *what, scheduled, creation, due, traced(options, later=not near), parent))
 
-    def _callee(self, function: Any) -> _Callee | None:
+    def _maker(self, function: Any, parent: ScheduledFunctionId | None) -> _Maker:
+        """What makes rows of the calls of one function, all but the arguments worked out once."""
         found = self._found(function)
-        return None if found is None else _Callee(*found)
+        if found is None:
+            return lambda own, args, aim: self._row(own, function, args, aim, parent)
+        ref, kind = found
+        name, said = ref.name, ref.message_options
+        options: dict[bool, Mapping[str, Any]] = {}
+
+        def row(own: ScheduledFunctionId, args: Any, aim: _Aim) -> NewRow:
+            scheduled, creation, due, near = aim
+            shared = options.get(near)
+            if shared is None:
+                shared = options[near] = traced(said, later=not near)
+            text = codec.encode_as_text(ref, args)
+            return _new(NewRow, (own, name, kind, text, scheduled, creation, due, shared, parent))
+
+        return row
 
     def _found(self, function: Any) -> tuple[FunctionRef[Any, Any], RowKind] | None:
         """The function of Confect's; None for anything else, which only each call tells about."""
@@ -151,17 +159,16 @@ class Drafts:
 
 
 def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | DateTime, Any, Any]]:
-    """The jobs; where they have the same time it is one object, so that it is worked out once."""
-    read: dict[int, tuple[object, Duration | DateTime]] = {}  # what was read is kept: no other may get its id
-    times: dict[Duration | DateTime, Duration | DateTime] = {}
+    """The jobs; a time that they share is read once."""
+    read: dict[int, Duration | DateTime] = {}
+    kept = []  # what was read: no other may get its id
     made = []
     for job in jobs:
         when, function, args = job
-        known = read.get(id(when))
-        if known is None:
-            time = delay_or_time(when)
-            known = read[id(when)] = when, times.setdefault(time, time)
-        time = known[1]
+        time = read.get(id(when))
+        if time is None:
+            time = read[id(when)] = delay_or_time(when)
+            kept.append(when)
         made.append(job if time is when and type(job) is tuple else (time, function, args))
     return made
 
@@ -203,29 +210,6 @@ class _OnDemand(Sequence[NewRow]):
         if found is None:
             found = self._blocks[start] = self._make(start)
         return found
-
-
-class _Callee:
-    """A function that jobs share."""
-
-    def __init__(self, ref: FunctionRef[Any, Any], kind: RowKind) -> None:
-        self.ref = ref
-        self.kind: RowKind = kind
-        self.options = ref.message_options
-        self._traced: dict[bool, Mapping[str, Any]] = {}
-
-    def at(self, aim: _Aim, parent: ScheduledFunctionId | None) -> Callable[[ScheduledFunctionId, Any], NewRow]:
-        """What makes rows of calls at this time."""
-        times, near = aim
-        options = self._traced.get(near)
-        if options is None:
-            options = self._traced[near] = traced(self.options, later=not near)
-        ref, call, rest = self.ref, (self.ref.name, self.kind), (*times, options, parent)
-
-        def row(own: ScheduledFunctionId, args: Any) -> NewRow:
-            return _new(NewRow, (own, *call, codec.encode_as_text(ref, args), *rest))
-
-        return row
 
 
 _new: Final[Callable[..., NewRow]] = tuple.__new__

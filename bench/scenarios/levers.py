@@ -377,8 +377,8 @@ class _Bench:
 class _Lists(PostgresqlDialect):
     """PostgreSQL without COPY."""
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
-        insert.many(connection, lots)
+    def insert_many(self, connection: sa.Connection, insert: Insert, blocks: Iterable[Sequence[Lot]]) -> None:
+        Dialect.insert_many(self, connection, insert, blocks)
 
 
 class _Cursors(PostgresqlDialect):

@@ -78,6 +78,10 @@ def _ours(run: Run, shop: Shop, title: str, count: int) -> None:
     with Stopwatch() as watch:
         scheduler.run_many(jobs)
     run.sample(_NAME, f"ours, run_many, {title}", "jobs/s", watch.rate(_MANY))
+    jobs = [(_FAR + Duration.millis(n), *job[1:]) for n, job in enumerate(jobs)]
+    with Stopwatch() as watch:
+        scheduler.run_many(jobs)
+    run.sample(_NAME, f"ours, run_many, each at a time of its own, {title}", "jobs/s", watch.rate(_MANY))
 
 
 def _native(run: Run, shop: Shop, count: int) -> None:

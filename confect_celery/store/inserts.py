@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -15,10 +15,10 @@ from confect_celery.store.row import NewRow, StateKind
 from confect_celery.store.schema import UtcTime, json_type
 from confect_celery.timing import DateTime
 
-__all__ = ["ARGS_AT", "Insert", "Lot", "insert_pending", "lots", "values_of", "values_of_pending"]
+__all__ = ["VARYING", "Insert", "Lot", "insert_pending", "lots", "values_of", "values_of_pending"]
 
-ARGS_AT: Final = 3
-"""Where the arguments stand among the columns. The id comes first."""
+VARYING: Final = ("id", "args", "scheduled_time", "next_at")
+"""The columns in which rows of one lot differ, in the table's order."""
 
 _BY_DEFAULT: Final = ("error", "attempt", "losses")
 _OF_PENDING: Final = ("completed_time", "deliveries", "state")
@@ -26,7 +26,7 @@ _OF_PENDING: Final = ("completed_time", "deliveries", "state")
 
 
 class Lot(NamedTuple):
-    """Rows that differ in their ids and arguments alone."""
+    """Rows that differ in few columns."""
 
     shared: dict[str, Any]
     """The value of every other column that has another than its default, by its name; those of JSON columns are texts.
@@ -34,31 +34,51 @@ class Lot(NamedTuple):
     ids: list[str]
     args: list[str]
     """Of each row the text of its arguments."""
+    times: list[tuple[DateTime, DateTime | None]]
+    """Of each row its scheduled time and `next_at`; where they are those of the row before, the same object."""
+
+    def rows(self, bind: Callable[[DateTime], Any], null: Any = None) -> Iterator[tuple[str, str, Any, Any]]:
+        """What of each row is in its varying columns, with times bound so."""
+        last: object = None
+        at = then = null
+        for own, args, pair in zip(self.ids, self.args, self.times, strict=True):
+            if pair is not last:
+                last, (scheduled, until) = pair, pair
+                at = bind(scheduled)
+                then = at if until is scheduled else null if until is None else bind(until)
+            yield own, args, at, then
 
 
 def lots(
     rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind, block: int | None = None
-) -> Iterator[Lot]:
+) -> Iterator[list[Lot]]:
     """The rows, those together that share the very same objects, as those of one call of the scheduler do; of so many
     rows at a time, or of all."""
     left = iter(rows)
     while found := _lots(islice(left, block), delivered_until, born):
-        yield from found
+        yield found
 
 
 def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
     found: dict[tuple[Any, ...], Lot] = {}
+    pending = born is StateKind.PENDING
+    times: tuple[DateTime, DateTime | None] | None = None
     for row in rows:
         own, name, kind, args, scheduled, creation, due, options, parent = row
         until = delivered_until.get(own) if delivered_until else None
-        key = name, kind, parent, id(scheduled), id(creation), id(due), id(options), id(until)
+        key = name, kind, parent, id(creation), id(options), until is None
         lot = found.get(key)
         if lot is None:
             shared = values_of(row, until, born)
-            del shared["id"], shared["args"]
-            lot = found[key] = Lot(shared, [], [])
+            for column in VARYING:
+                del shared[column]
+            lot = found[key] = Lot(shared, [], [], [])
+        then = (until or due) if pending else None
+        if times is None or times[0] is not scheduled or times[1] is not then:
+            times = scheduled, then
         lot.ids.append(own)
         lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
+        lot.times.append(times)
     return list(found.values())
 
 
@@ -91,7 +111,7 @@ def values_of(row: NewRow, until: DateTime | None, born: StateKind) -> dict[str,
 
 
 def _type(column: sa.Column[Any]) -> TypeEngine[Any]:
-    return _Text() if isinstance(column.type, sa.JSON) else _Time() if isinstance(column.type, UtcTime) else column.type
+    return _Text() if isinstance(column.type, sa.JSON) else column.type
 
 
 class _Text(TypeDecorator[str]):
@@ -107,29 +127,6 @@ class _Text(TypeDecorator[str]):
     def bind_processor(self, dialect: sa.Dialect) -> Any:
         """There is nothing to be done."""
         return None
-
-
-class _Time(UtcTime):
-    """Rows of one call were made at the same moment: what became of the last value is known still."""
-
-    cache_ok = True
-
-    def bind_processor(self, dialect: sa.Dialect) -> Any:
-        """The column's own, for another value than the last."""
-        process: Any = super().bind_processor(dialect)
-        if dialect.name == "postgresql":  # where that takes no longer than to look
-            return process
-        last: tuple[Any, Any] = None, None
-
-        def bound(value: Any) -> Any:
-            nonlocal last
-            known, made = last
-            if value is not known:
-                made = process(value)
-                last = value, made
-            return made
-
-        return bound
 
 
 def _parameters(columns: Iterable[sa.Column[Any]]) -> dict[str, Any]:
@@ -148,17 +145,30 @@ class Insert(Prepared):
     def __init__(self, table: sa.Table) -> None:
         self.table = table
         self.columns = [column for column in table.columns if column.name not in _BY_DEFAULT]
+        self.varying = [at for at, column in enumerate(self.columns) if column.name in VARYING]
+        """Where those columns stand in which rows of one lot differ."""
         super().__init__(sa.insert(table).values(_parameters(self.columns)))
+
+    def bound_lot(self, dialect: sa.Dialect, lot: Lot) -> tuple[str, Any, Iterator[tuple[Any, ...]]]:
+        """The text for the driver, the first row's values as it takes them, and of each row those that vary."""
+        scheduled, then = lot.times[0]
+        first = {"id": lot.ids[0], "args": lot.args[0], "scheduled_time": scheduled, "next_at": then}
+        text, bound = self.bound(dialect, {**lot.shared, **first})
+        time: Any = UtcTime().dialect_impl(dialect).bind_processor(dialect)
+        return text, bound, lot.rows(time)
 
     def many(self, connection: sa.Connection, lots: Iterable[Lot]) -> None:
         """Execute it for all rows of these lots, with the driver's `executemany`."""
         rows: list[Any] = []
         text = ""
         for lot in lots:
-            text, bound = self.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
+            text, bound, varying = self.bound_lot(connection.dialect, lot)
             if isinstance(bound, dict):
-                rows += [{**bound, "id": id, "args": args} for id, args in zip(lot.ids, lot.args, strict=True)]
-            else:
-                before, after = bound[1:ARGS_AT], bound[ARGS_AT + 1 :]
-                rows += [(id, *before, args, *after) for id, args in zip(lot.ids, lot.args, strict=True)]
+                rows += [{**bound, **dict(zip(VARYING, each, strict=True))} for each in varying]
+                continue
+            for each in varying:
+                row = list(bound)
+                for at, value in zip(self.varying, each, strict=True):
+                    row[at] = value
+                rows.append(tuple(row))
         connection.exec_driver_sql(text, rows)

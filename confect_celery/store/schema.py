@@ -17,6 +17,8 @@ __all__ = ["CRONS_NAME", "TABLE_NAME", "UtcTime", "crons_table", "exact_text", "
 TABLE_NAME: Final = "_scheduled_functions"
 CRONS_NAME: Final = "_confect_crons"
 
+_LENGTH_WITHOUT_OFFSET: Final = len("2030-01-01 00:00:00.000000")
+
 
 class UtcTime(TypeDecorator[DateTime]):
     """An instant in UTC with microseconds; accepts `DateTime` and aware datetimes, gives back `DateTime`.
@@ -36,15 +38,18 @@ class UtcTime(TypeDecorator[DateTime]):
         return dialect.type_descriptor(sa.DateTime())
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        """As `process_bind_param`; in one step where psycopg takes what that gives."""
+        """As `process_bind_param` and SQLAlchemy after it; in one step for psycopg, and for SQLite's texts."""
         process: Any = super().bind_processor(dialect)
-        if dialect.driver != "psycopg":
-            return process
 
         def bound(value: Any) -> Any:
             return value.to_utc() if type(value) is DateTime else None if value is None else process(value)
 
-        return bound
+        def text(value: Any) -> Any:
+            if type(value) is not DateTime:
+                return None if value is None else process(value)
+            return value.to_utc().isoformat(" ", "microseconds")[:_LENGTH_WITHOUT_OFFSET]
+
+        return {"psycopg": bound, "pysqlite": text}.get(dialect.driver, process)
 
     def process_bind_param(self, value: DateTime | dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
         """Bind in UTC; a naive datetime raises `NaiveDateTime`."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from confect_celery import Duration
+from confect_celery import Duration, InvalidArguments
 from confect_celery.drafts import Drafts
 from confect_celery.functions import Group, Registry
 from confect_celery.runtime.messages import call_of
@@ -46,3 +46,27 @@ def test_one_that_is_near_is_enough(what: Any, delays: list[Duration], near: boo
     rows, told = DRAFTS.rows([(delay, what, None) for delay in delays], NOW, None)
     assert told is near
     assert [row.due for row in rows] == [NOW + delay for delay in delays]
+
+
+@WHAT
+def test_rows_on_demand_are_made_a_block_at_a_time(what: Any) -> None:
+    delays = [FAR + Duration.millis(n) for n in range(7)]
+    rows = DRAFTS.rows_on_demand([(delay, what, None) for delay in delays], NOW, None, 3)
+    assert len(rows) == 7
+    assert [row.due for row in rows] == [NOW + delay for delay in delays]
+    assert [row.id for row in rows] == sorted({row.id for row in rows})
+    assert all(again is row for again, row in zip(rows, list(rows), strict=True))
+    made = list(rows)
+    assert [rows[0], rows[-1], *rows[2:5]] == [made[0], made[6], *made[2:5]]
+
+
+def test_a_block_that_cannot_be_made_is_tried_again() -> None:
+    jobs: list[Any] = [(FAR, action, None)] * 3 + [(FAR, action, {"unknown": 1})]
+    rows = DRAFTS.rows_on_demand(jobs, NOW, None, 2)
+    for _ in range(2):
+        with pytest.raises(InvalidArguments):
+            list(rows)
+    jobs[3] = jobs[0]
+    assert len(list(rows)) == 4
+    with pytest.raises(IndexError):
+        rows[4]

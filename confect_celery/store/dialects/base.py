@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -174,9 +175,9 @@ class Dialect(ABC):
         self.note_lock(connection)
         return locked
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, blocks: Iterable[Sequence[Lot]]) -> None:
         """Insert all rows of these lots, in the quickest way there is."""
-        insert.many(connection, lots)
+        insert.many(connection, chain.from_iterable(blocks))
 
     def adopt(self, raw: Any, engine: sa.Engine) -> sa.Connection | None:
         """A SQLAlchemy face on the open transaction of a driver's own connection; None for what is no such thing."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from confect_celery.store.inserts import ARGS_AT, Lot
+from confect_celery.store.inserts import VARYING, Lot
 from confect_celery.timing import DateTime
 
 __all__ = ["lines"]
@@ -20,20 +20,25 @@ _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "
 
 
 def lines(columns: Sequence[sa.Column[Any]], lot: Lot) -> str:
-    """The lines of all rows, in the order of these columns."""
-    fields = [_field(lot.shared.get(column.name)) for column in columns]
-    before = "\t".join(["", *fields[1:ARGS_AT], ""])
-    after = "\t".join(["", *fields[ARGS_AT + 1 :]]) + "\n"
-    ids, texts = lot.ids, lot.args
-    # Only a backslash can stand in the text of JSON, and seldom does one in all of them.
-    if any("\\" in args for args in texts):
-        texts = [args.translate(_ESCAPES) for args in texts]
-    if not all(id.isprintable() and "\\" not in id for id in ids):
-        ids = [id.translate(_ESCAPES) for id in ids]
-    return "".join([f"{id}{before}{args}{after}" for id, args in zip(ids, texts, strict=True)])
+    """A line for each row, in the order of these columns."""
+    fields = ["%s" if column.name in VARYING else _field(lot.shared.get(column.name)) for column in columns]
+    line = "\t".join(fields) + "\n"
+    escaped = lot._replace(ids=_escaped(lot.ids), args=_escaped(lot.args))
+    return "".join([line % row for row in escaped.rows(_time, _NULL)])
+
+
+def _escaped(texts: list[str]) -> list[str]:
+    """Most texts of ids and arguments have nothing to be escaped, and so have most lots."""
+    plain = all(text.isprintable() and "\\" not in text for text in texts)
+    return texts if plain else [text.translate(_ESCAPES) for text in texts]
+
+
+def _time(value: DateTime) -> str:
+    return str(value.to_utc())
 
 
 def _field(value: Any) -> str:
     if value is None:
         return _NULL
-    return str(value.to_utc() if isinstance(value, DateTime) else value).translate(_ESCAPES)
+    text = _time(value) if isinstance(value, DateTime) else str(value)
+    return text.translate(_ESCAPES).replace("%", "%%")

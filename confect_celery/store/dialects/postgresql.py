@@ -229,11 +229,11 @@ class PostgresqlDialect(Dialect):
             return
         exchange(connection, Step(f"SAVEPOINT {name}"))
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, blocks: Iterable[Sequence[Lot]]) -> None:
         """COPY, where the driver is psycopg; an async driver's connection cannot do it here."""
         raw: Any = connection.connection.dbapi_connection
         if not is_psycopg(raw):
-            insert.many(connection, lots)
+            super().insert_many(connection, insert, blocks)
             return
         quoted = connection.dialect.identifier_preparer
         names, into = ", ".join(map(quoted.format_column, insert.columns)), quoted.format_table(insert.table)
@@ -242,8 +242,8 @@ class PostgresqlDialect(Dialect):
         text = f"COPY {into} ({names}) FROM STDIN"
         try:
             with raw.cursor() as cursor, cursor.copy(text) as copy:
-                for lot in lots:
-                    copy.write(lines(insert.columns, lot))
+                for lots in blocks:
+                    copy.write("".join([lines(insert.columns, lot) for lot in lots]))
         except Exception as error:
             raise_as_sqlalchemy(connection, text, error)
 

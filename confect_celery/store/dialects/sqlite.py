@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from itertools import count as count_from
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,27 +15,33 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from confect_celery.store.dialects.base import Dialect
-from confect_celery.store.inserts import ARGS_AT, Insert, Lot
+from confect_celery.store.inserts import Insert, Lot
 
 __all__ = ["SqliteDialect"]
 
 _BUSY_TIMEOUT_SECONDS: Final = 30
-_BLOCK: Final = 250
-"""How many rows one statement inserts, where there are that many: it has less than 999 parameters then."""
+_MOST_PARAMETERS: Final = 999
+"""Of one statement, however SQLite was built."""
+
+_OF_THE_SAME_TIME: Final = 2
+"""How many of the varying columns differ where the times do not."""
 
 _TRANSIENT: Final = ("database is locked", "database table is locked", "database schema is locked")
 
 
 @functools.cache
-def _block(text: str, columns: int) -> str:
-    """The INSERT of one row as that of many: the first parameters are what they share, then each one's id and args."""
-    shared = range(1, columns - 1)
-    between, after = shared[: ARGS_AT - 1], shared[ARGS_AT - 1 :]
-    rows = [
-        f"({', '.join(f'?{number}' for number in (own, *between, own + 1, *after))})"
-        for own in range(columns - 1, columns - 1 + 2 * _BLOCK, 2)
-    ]
-    return f"{text.partition(' VALUES ')[0]} VALUES {', '.join(rows)}"
+def _block(text: str, columns: int, varying: tuple[int, ...]) -> tuple[str, int]:
+    """The INSERT of one row as that of many, and of how many: the first parameters are what they share, in the order of
+    the columns, and then of each row those that vary."""
+    shared = columns - len(varying)
+    count = (_MOST_PARAMETERS - shared) // len(varying)
+    own = count_from(shared + 1)
+    rows = []
+    for _ in range(count):
+        between = count_from(1)
+        numbers = (next(own if column in varying else between) for column in range(columns))
+        rows.append(f"({', '.join(f'?{number}' for number in numbers)})")
+    return f"{text.partition(' VALUES ')[0]} VALUES {', '.join(rows)}", count
 
 
 def _on_connect(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
@@ -83,20 +90,21 @@ class SqliteDialect(Dialect):
         raw: Any = connection.connection.driver_connection
         return bool(raw.in_transaction)
 
-    def insert_many(self, connection: sa.Connection, insert: Insert, lots: Iterable[Lot]) -> None:
+    def insert_many(self, connection: sa.Connection, insert: Insert, blocks: Iterable[Sequence[Lot]]) -> None:
         """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
         left = []
-        for lot in lots:
-            for start in range(0, len(lot.ids), _BLOCK):
-                ids, args = lot.ids[start : start + _BLOCK], lot.args[start : start + _BLOCK]
-                if len(ids) < _BLOCK:
-                    left.append(Lot(lot.shared, ids, args))
+        for lot in chain.from_iterable(blocks):
+            width = _OF_THE_SAME_TIME if len(set(map(id, lot.times))) == 1 else len(insert.varying)
+            varying = tuple(insert.varying[:width])
+            text, bound, rows = insert.bound_lot(connection.dialect, lot)
+            many, count = _block(text, len(bound), varying)
+            shared = [value for at, value in enumerate(bound) if at not in varying]
+            for start in range(0, len(lot.ids), count):
+                some = [row[:width] for row in islice(rows, count)]
+                if len(some) < count:
+                    left.append(Lot(lot.shared, lot.ids[start:], lot.args[start:], lot.times[start:]))
                     continue
-                text, bound = insert.bound(connection.dialect, {"id": "", "args": "", **lot.shared})
-                shared = bound[1:ARGS_AT] + bound[ARGS_AT + 1 :]
-                connection.exec_driver_sql(
-                    _block(text, len(bound)), (*shared, *chain.from_iterable(zip(ids, args, strict=True)))
-                )
+                connection.exec_driver_sql(many, (*shared, *chain.from_iterable(some)))
         if left:
             insert.many(connection, left)
 

@@ -53,8 +53,8 @@ class Scheduling(Base):
             values = values_of(rows[0], delivered_until.get(rows[0].id), born)
             self._dialect.execute(connection, self._insert, values)
         else:
-            some = lots(rows, delivered_until, born, self._dialect.block)
-            self._dialect.insert_many(connection, self._insert, some)
+            blocks = lots(rows, delivered_until, born, self._dialect.block)
+            self._dialect.insert_many(connection, self._insert, blocks)
 
     def cancel(self, connection: sa.Connection, id: str, now: DateTime) -> bool:
         """pending | inProgress → canceled."""
