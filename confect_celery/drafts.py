@@ -159,15 +159,19 @@ class Drafts:
 
 
 def with_times(jobs: Iterable[tuple[Any, Any, Any]]) -> list[tuple[Duration | DateTime, Any, Any]]:
-    """The jobs; a time that they share is read once."""
+    """The jobs; a time that they share is read once, and equal ones that follow each other become one object."""
     read: dict[int, Duration | DateTime] = {}
     kept = []  # what was read: no other may get its id
+    last: Duration | DateTime | None = None
     made = []
     for job in jobs:
         when, function, args = job
         time = read.get(id(when))
         if time is None:
-            time = read[id(when)] = delay_or_time(when)
+            time = delay_or_time(when)
+            if last is not None and time == last:
+                time = last
+            last = read[id(when)] = time
             kept.append(when)
         made.append(job if time is when and type(job) is tuple else (time, function, args))
     return made

@@ -15,7 +15,7 @@ from confect_celery.errors import ArgumentsTooLarge, InvalidArguments
 from confect_celery.functions.ref import FunctionRef
 from confect_celery.functions.scalars import Scalars
 
-__all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode", "encode_as_text"]
+__all__ = ["MAX_ARGS_BYTES", "check_json", "decode", "encode", "encode_as_text", "is_plain"]
 
 MAX_ARGS_BYTES: Final = 2**20
 """The most bytes that arguments may take as JSON in UTF-8."""
@@ -154,8 +154,14 @@ def check_json(name: str, value: object) -> dict[str, Any]:
         raise _invalid(name, f"expected a mapping of keyword arguments, got {type(value).__name__}")
     if not all(isinstance(key, str) for key in value):
         raise _invalid(name, "not JSON: keyword arguments are named by texts")
-    loaded: dict[str, Any] = json.loads(_to_json(name, dict(value)))
+    text = _to_json(name, dict(value))
+    loaded: dict[str, Any] = dict(value) if is_plain(value) else json.loads(text)
     return loaded
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is a dict of texts, numbers, truth values and None: any serializer of JSON brings that back."""
+    return type(value) is dict and all(type(key) is str and type(held) in _SCALARS for key, held in value.items())
 
 
 def _to_json(name: str, value: object) -> str:

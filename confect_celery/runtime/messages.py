@@ -86,7 +86,7 @@ def call_of(function: Any, args: Any) -> EncodedCall:
         alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
         raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)
     if args is not None:
-        named.update(codec.check_json(name, _as_json(name, args)))
+        named.update(args if codec.is_plain(args) else codec.check_json(name, _as_json(name, args)))
     return encode_call(name, positional, named, options)
 
 
@@ -94,14 +94,14 @@ def encode_call(
     name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
 ) -> EncodedCall:
     """A call of the task `name`, with all that `apply_async` was given, for its row."""
-    named = codec.check_json(name, _as_json(name, kwargs or {}))
+    named = _checked(name, kwargs or {})
     given = {key: value for key, value in options.items() if value is not None}
     headers = {key: value for key, value in (given.pop("headers", None) or {}).items() if key != ATTEMPT_HEADER}
     if headers:
         given["headers"] = headers
     if args:
         given["args"] = list(args)
-    return EncodedCall(name, "task", named, codec.check_json(name, _as_json(name, given)))
+    return EncodedCall(name, "task", named, _checked(name, given))
 
 
 def renamed(call: EncodedCall, name: str) -> EncodedCall:
@@ -141,6 +141,10 @@ def call_in(delivery: Delivery) -> Call:
     if not isinstance(kwargs, dict) or not isinstance(positional, list):
         raise TypeError("its arguments are no JSON object, or those by position no list")
     return Call(task_name(delivery.name, given), given, positional, kwargs)
+
+
+def _checked(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    return codec.check_json(name, value if codec.is_plain(value) else _as_json(name, value)) if value else {}
 
 
 def _as_json(name: str, value: Any) -> Any:

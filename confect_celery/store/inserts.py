@@ -66,7 +66,7 @@ def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born:
     for row in rows:
         own, name, kind, args, scheduled, creation, due, options, parent = row
         until = delivered_until.get(own) if delivered_until else None
-        key = name, kind, parent, id(creation), id(options), until is None
+        key = name, kind, parent, id(creation), id(options) if options else None, until is None
         lot = found.get(key)
         if lot is None:
             shared = values_of(row, until, born)

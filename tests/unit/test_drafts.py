@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
 from celery import Celery
 
 from confect_celery import Duration, InvalidArguments
-from confect_celery.drafts import Drafts
+from confect_celery.drafts import Drafts, with_times
 from confect_celery.functions import Group, Registry
 from confect_celery.runtime.messages import call_of
 from confect_celery.settings import Settings
@@ -70,3 +71,13 @@ def test_a_block_that_cannot_be_made_is_tried_again() -> None:
     assert len(list(rows)) == 4
     with pytest.raises(IndexError):
         rows[4]
+
+
+def test_equal_times_become_one_object() -> None:
+    hours, instants = [dt.timedelta(hours=1), Duration.hours(1), Duration.hours(1)], [NOW, DateTime.parse(str(NOW))]
+    other = Duration.hours(2)
+    jobs: list[Any] = [[when, action, {"n": n}] for n, when in enumerate([*hours, other, *instants, *instants, other])]
+    made = with_times(jobs)
+    assert [(job[1], job[2]) for job in made] == [(action, {"n": n}) for n in range(len(jobs))]
+    assert [when for when, _, _ in made] == [*[Duration.hours(1)] * 3, other, *[NOW] * 4, other]
+    assert len({id(when) for when, _, _ in made}) == 3
