@@ -20,6 +20,9 @@ __all__ = ["Drafts", "delay_or_time", "with_times"]
 _Aim = tuple[DateTime, DateTime, DateTime, bool]
 """What jobs of the same time share: when that is, when they are made, when they are due; and whether that is near."""
 
+_SHARED_TIMES: Final = 100
+"""How many times are remembered: where there are more, each job has its own, most likely."""
+
 _Maker = Callable[[ScheduledFunctionId, Any, _Aim], NewRow]
 
 
@@ -74,12 +77,17 @@ class Drafts:
     ) -> tuple[list[NewRow], bool]:
         aims: dict[int, _Aim] = {}
         makers: dict[int, _Maker] = {}
-        rows = []
+        rows, near = [], False
         for (when, function, args), own in zip(jobs, ids, strict=True):
-            aim = aims.get(id(when)) or aims.setdefault(id(when), self._aimed(when, now))
+            aim = aims.get(id(when))
+            if aim is None:
+                aim = self._aimed(when, now)
+                near = near or aim[3]
+                if len(aims) < _SHARED_TIMES:
+                    aims[id(when)] = aim
             make = makers.get(id(function)) or makers.setdefault(id(function), self._maker(function, parent))
             rows.append(make(own, args, aim))
-        return rows, any(aim[3] for aim in aims.values())
+        return rows, near
 
     def call(self, function: Any, args: Any) -> EncodedCall:
         """The call as its row would hold it; raises as `Scheduler.run_after` does."""

@@ -34,18 +34,27 @@ class Lot(NamedTuple):
     ids: list[str]
     args: list[str]
     """Of each row the text of its arguments."""
-    times: list[tuple[DateTime, DateTime | None]]
-    """Of each row its scheduled time and `next_at`; where they are those of the row before, the same object."""
+    scheduled: list[DateTime]
+    next_at: list[DateTime | None]
+
+    @property
+    def varying(self) -> tuple[list[Any], ...]:
+        """What the rows have in each of the varying columns."""
+        return self.ids, self.args, self.scheduled, self.next_at
+
+    def since(self, start: int) -> Lot:
+        """The rows from there on."""
+        return Lot(self.shared, *(column[start:] for column in self.varying))
 
     def rows(self, bind: Callable[[DateTime], Any], null: Any = None) -> Iterator[tuple[str, str, Any, Any]]:
         """What of each row is in its varying columns, with times bound so."""
-        last: object = None
+        last: tuple[object, object] = None, None
         at = then = null
-        for own, args, pair in zip(self.ids, self.args, self.times, strict=True):
-            if pair is not last:
-                last, (scheduled, until) = pair, pair
+        for own, args, scheduled, next_at in zip(*self.varying, strict=True):
+            if scheduled is not last[0] or next_at is not last[1]:
+                last = scheduled, next_at
                 at = bind(scheduled)
-                then = at if until is scheduled else null if until is None else bind(until)
+                then = at if next_at is scheduled else null if next_at is None else bind(next_at)
             yield own, args, at, then
 
 
@@ -62,7 +71,6 @@ def lots(
 def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
     found: dict[tuple[Any, ...], Lot] = {}
     pending = born is StateKind.PENDING
-    times: tuple[DateTime, DateTime | None] | None = None
     for row in rows:
         own, name, kind, args, scheduled, creation, due, options, parent = row
         until = delivered_until.get(own) if delivered_until else None
@@ -72,13 +80,11 @@ def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born:
             shared = values_of(row, until, born)
             for column in VARYING:
                 del shared[column]
-            lot = found[key] = Lot(shared, [], [], [])
-        then = (until or due) if pending else None
-        if times is None or times[0] is not scheduled or times[1] is not then:
-            times = scheduled, then
+            lot = found[key] = Lot(shared, [], [], [], [])
         lot.ids.append(own)
         lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
-        lot.times.append(times)
+        lot.scheduled.append(scheduled)
+        lot.next_at.append((until or due) if pending else None)
     return list(found.values())
 
 
@@ -151,8 +157,7 @@ class Insert(Prepared):
 
     def bound_lot(self, dialect: sa.Dialect, lot: Lot) -> tuple[str, Any, Iterator[tuple[Any, ...]]]:
         """The text for the driver, the first row's values as it takes them, and of each row those that vary."""
-        scheduled, then = lot.times[0]
-        first = {"id": lot.ids[0], "args": lot.args[0], "scheduled_time": scheduled, "next_at": then}
+        first = {name: column[0] for name, column in zip(VARYING, lot.varying, strict=True)}
         text, bound = self.bound(dialect, {**lot.shared, **first})
         time: Any = UtcTime().dialect_impl(dialect).bind_processor(dialect)
         return text, bound, lot.rows(time)

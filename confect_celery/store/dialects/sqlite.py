@@ -94,7 +94,8 @@ class SqliteDialect(Dialect):
         """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
         left = []
         for lot in chain.from_iterable(blocks):
-            width = _OF_THE_SAME_TIME if len(set(map(id, lot.times))) == 1 else len(insert.varying)
+            same = len(set(map(id, lot.scheduled))) == len(set(map(id, lot.next_at))) == 1
+            width = _OF_THE_SAME_TIME if same else len(insert.varying)
             varying = tuple(insert.varying[:width])
             text, bound, rows = insert.bound_lot(connection.dialect, lot)
             many, count = _block(text, len(bound), varying)
@@ -102,7 +103,7 @@ class SqliteDialect(Dialect):
             for start in range(0, len(lot.ids), count):
                 some = [row[:width] for row in islice(rows, count)]
                 if len(some) < count:
-                    left.append(Lot(lot.shared, lot.ids[start:], lot.args[start:], lot.times[start:]))
+                    left.append(lot.since(start))
                     continue
                 connection.exec_driver_sql(many, (*shared, *chain.from_iterable(some)))
         if left:
