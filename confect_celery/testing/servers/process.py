@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,11 +24,12 @@ _TRIES: Final = 100
 
 def free_port() -> int:
     """A TCP port that nobody listens on. Raises OSError where there is none."""
-    for port in random.SystemRandom().sample(_PORTS, _TRIES):
+    for _ in range(_TRIES):
+        port = secrets.choice(_PORTS)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
-    raise OSError(f"{_TRIES} ports from {_PORTS.start} to {_PORTS.stop} are all in use")
+    raise OSError(f"{_TRIES} ports between {_PORTS.start} and {_PORTS.stop} are in use")
 
 
 def until(condition: Callable[[], object], what: str, within: float = 30.0) -> None:
