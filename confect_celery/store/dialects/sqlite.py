@@ -97,8 +97,11 @@ class SqliteDialect(Dialect):
             same = len(set(map(id, lot.scheduled))) == len(set(map(id, lot.next_at))) == 1
             width = _OF_THE_SAME_TIME if same else len(insert.varying)
             varying = tuple(insert.varying[:width])
-            text, bound, rows = insert.bound_lot(connection.dialect, lot)
-            many, count = _block(text, len(bound), varying)
+            many, count = _block(insert.text(connection.dialect), len(insert.columns), varying)
+            if len(lot.ids) < count:
+                left.append(lot)
+                continue
+            _, bound, rows = insert.bound_lot(connection.dialect, lot)
             shared = [value for at, value in enumerate(bound) if at not in varying]
             for start in range(0, len(lot.ids), count):
                 some = [row[:width] for row in islice(rows, count)]
