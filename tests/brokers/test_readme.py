@@ -40,6 +40,7 @@ def url(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) ->
         yield url
 
 
+@pytest.mark.timeout(180)  # it starts four processes in turn, 40 s of a slow core
 def test_the_quick_start_on_your_own_servers(url: str, brokers: Brokers, tmp_path: Path) -> None:
     database, broker = ("postgresql", "redis") if url.startswith("postgresql") else ("mariadb", "rabbitmq")
     settings = re.search(r"```ini\n(.*?)```", README, re.DOTALL)
