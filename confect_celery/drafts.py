@@ -40,9 +40,10 @@ class Drafts:
         jobs: Sequence[tuple[Duration | DateTime, Any, Any]],
         now: DateTime,
         parent: ScheduledFunctionId | None,
-    ) -> tuple[list[NewRow], bool]:
+        block: int | None = None,
+    ) -> tuple[Sequence[NewRow], bool]:
         """A new row for each `(delay or time, function, arguments)`, and whether any is near; raises as
-        `Scheduler.run_after` does.
+        `Scheduler.run_after` does. Of more than `block` they are made on demand, and whether one is near is not told.
 
         What jobs share, their time or all of the function but its arguments, is worked out once, and the rows share it.
         """
@@ -50,6 +51,8 @@ class Drafts:
             when, function, args = jobs[0]
             aim = self._aimed(when, now)
             return [self._row(new_id(now), function, args, aim, parent)], aim[3]
+        if block is not None and len(jobs) > block:
+            return self.rows_on_demand(jobs, now, parent, block), False
         return self._rows(jobs, new_ids(now, len(jobs)), now, parent)
 
     def rows_on_demand(

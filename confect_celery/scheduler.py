@@ -333,7 +333,9 @@ class Scheduler:
         if self._budget is not None:
             self._budget.take(len(jobs))
         now = self._desk.clock.now()
-        rows, near = self._drafted(jobs, now)
+        # A row that cannot be made while the server takes others undoes the transaction, so that has to be all ours.
+        block = None if self._reading is None else self._desk.store.database.dialect.block
+        rows, near = self._desk.drafts.rows(jobs, now, self._parent, block)
         if not rows:
             return rows
         tries = 0
@@ -347,16 +349,6 @@ class Scheduler:
 
         self._run(write, guarded=True, single=len(rows) == 1)
         return rows
-
-    def _drafted(
-        self, jobs: Sequence[tuple[Duration | DateTime, Any, Any]], now: DateTime
-    ) -> tuple[Sequence[NewRow], bool]:
-        drafts, block = self._desk.drafts, self._desk.store.database.dialect.block
-        if block is None or len(jobs) <= _MANY or self._reading is None:
-            return drafts.rows(jobs, now, self._parent)
-        # The server takes some of many rows while the next are made. One that cannot be made undoes the transaction, so
-        # that has to be all ours.
-        return drafts.rows_on_demand(jobs, now, self._parent, block), False
 
     def _write(
         self, transaction: Transaction, rows: Sequence[NewRow], now: DateTime, *, near: bool = True, there: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -59,7 +59,7 @@ class Lot(NamedTuple):
 
 
 def lots(
-    rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind, block: int | None = None
+    rows: Sequence[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind, block: int | None = None
 ) -> Iterator[list[Lot]]:
     """The rows, those together that share the very same objects, as those of one call of the scheduler do; of so many
     rows at a time, or of all."""
