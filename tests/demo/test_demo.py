@@ -68,6 +68,7 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(120)  # how long it took is its own affair
 def test_the_demo_succeeds_with_either_broker_within_a_minute(tmp_path: Path, start: Start) -> None:
     # Side by side, for the sake of time.
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,37 @@ from celery import Celery
 from confect_celery import Confect
 from confect_celery.store import Store
 from confect_celery.testing import Harness, harness
+from tests.store.query_tables import Tables, borrow_tables, open_tables
 from tests.support.databases import DATABASES, Databases
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[Store]:
+    """A store whose tables are made, for as long as the block."""
+    store = Store(url)
+    store.migrate()
+    yield store
+    store.database.dispose()
 
 
 @pytest.fixture(params=DATABASES)
 def store(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Store]:
-    with databases.url(request.param, tmp_path) as url:
-        store = Store(url)
-        store.migrate()
+    with databases.url(request.param, tmp_path) as url, migrated(url) as store:
         yield store
-        store.database.dispose()
+
+
+@pytest.fixture(params=DATABASES)
+def db(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Tables]:
+    """The tables that the tests of `store.query` read and write, empty."""
+    with borrow_tables(databases, request.param) as tables:
+        yield tables
+
+
+@pytest.fixture(params=DATABASES)
+def own_db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
+    """As `db`, for who changes the schema."""
+    with open_tables(databases, request.param, tmp_path) as tables:
+        yield tables
 
 
 @pytest.fixture

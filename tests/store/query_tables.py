@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +103,44 @@ class Tables(DatabaseWriter):
 
 
 @contextmanager
+def _prepared(url: str) -> Iterator[Store]:
+    """A store with the tables."""
+    store = Store(url, schema=METADATA)
+    try:
+        store.migrate()
+        METADATA.create_all(store.database.engine)
+        with store.database.transaction() as transaction:
+            transaction.connection.exec_driver_sql(UNKNOWN_TO_METADATA)
+        yield store
+    finally:
+        store.database.dispose()
+
+
+@contextmanager
 def open_tables(databases: Databases, kind: str, directory: Path) -> Iterator[Tables]:
-    """The tables, empty."""
-    with databases.url(kind, directory) as url:
-        store = Store(url, schema=METADATA)
-        try:
-            store.migrate()
-            METADATA.create_all(store.database.engine)
-            with store.database.transaction() as transaction:
-                transaction.connection.exec_driver_sql(UNKNOWN_TO_METADATA)
-                yield Tables(store, transaction.connection)
-        finally:
-            store.database.dispose()
+    """The tables, empty, in a database of their own."""
+    with (
+        databases.url(kind, directory) as url,
+        _prepared(url) as store,
+        store.database.transaction() as transaction,
+    ):
+        yield Tables(store, transaction.connection)
+
+
+class _Undone(Exception):
+    pass
+
+
+@contextmanager
+def borrow_tables(databases: Databases, kind: str) -> Iterator[Tables]:
+    """The tables, empty, in a database that is prepared once a session: what is written is undone.
+
+    Not for who changes a schema, which MariaDB commits at once.
+    """
+    store = databases.kept(kind, _prepared)
+    with suppress(_Undone), store.database.transaction() as transaction:
+        yield Tables(store, transaction.connection)
+        raise _Undone
 
 
 def ids(rows: Iterable[Any]) -> list[Any]:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from confect_celery.errors import InvalidFilter
 from confect_celery.store import Document, StateKind
-from tests.store.query_tables import Tables, ids, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
+from tests.store.query_tables import Tables, ids
 
 
 def test_documents() -> None:

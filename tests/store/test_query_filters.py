@@ -6,9 +6,8 @@ import datetime as dt
 import enum
 import operator
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +15,7 @@ import pytest
 from confect_celery.errors import InvalidFilter, NaiveDateTime, UnknownField
 from confect_celery.store.query import Filter
 from confect_celery.timing import DateTime, Duration
-from tests.store.query_tables import Tables, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
-
+from tests.store.query_tables import Tables
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,

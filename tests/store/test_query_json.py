@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import operator
 import uuid
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,7 @@ import sqlalchemy as sa
 
 from confect_celery.errors import InvalidFilter
 from confect_celery.timing import DateTime, Duration
-from tests.store.query_tables import Tables, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
+from tests.store.query_tables import Tables
 
 
 @pytest.fixture(params=["data", "binary_data"])  # json and jsonb on PostgreSQL

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +14,7 @@ from hypothesis import strategies as st
 from confect_celery.errors import InvalidFilter
 from confect_celery.store.query import Query
 from confect_celery.timing import DateTime, Duration
-from tests.store.query_tables import METADATA, Tables, ids, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
+from tests.store.query_tables import METADATA, Tables, ids
 
 
 def pages(query: Query[Any], size: int) -> list[Any]:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from confect_celery.errors import InvalidFilter
-from tests.store.query_tables import Tables, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
-
+from tests.store.query_tables import Tables
 
 TEXTS = [
     *(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,15 +13,7 @@ import sqlalchemy as sa
 from confect_celery.errors import InvalidFilter, UnknownField
 from confect_celery.store.query import Catalog, DatabaseReader, Document, Query, SystemTable, TableReader
 from confect_celery.timing import DateTime
-from tests.store.query_tables import METADATA, Tables, ids, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
-
+from tests.store.query_tables import METADATA, Tables, ids
 
 QUESTIONS: dict[str, Callable[[Any], Any]] = {
     "get": lambda table: table.get("1"),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +15,9 @@ from confect_celery.errors import InvalidFilter, NotFound, NotUnique, UnknownTab
 from confect_celery.store import Document
 from confect_celery.store.query import cursor as cursors
 from confect_celery.timing import DateTime, Duration
-from tests.store.query_tables import Tables, ids, open_tables
-from tests.support.databases import DATABASES, Databases
+from tests.store.query_tables import Tables, ids
 
 AT = DateTime.parse("2026-03-08T12:00:00.123456Z")
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
 
 
 def pages(query: Any, size: int) -> list[str]:
@@ -107,7 +98,8 @@ def test_composite_keys_and_tables_without_one(db: Tables) -> None:
             use()
 
 
-def test_a_table_that_only_the_database_knows(db: Tables) -> None:
+def test_a_table_that_only_the_database_knows(own_db: Tables) -> None:
+    db = own_db
     db.connection.exec_driver_sql("CREATE TABLE told (id INTEGER PRIMARY KEY, doc JSON, flag BOOLEAN)")
     table = db.table("told")
     table.insert({"id": 1, "doc": {"a": [1, {"b": "x"}]}, "flag": True})

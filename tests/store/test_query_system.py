@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +11,7 @@ from confect_celery.errors import InvalidFilter, SystemTableReadOnly, UnknownFie
 from confect_celery.store import ErrorInfo, ScheduledFunction, StateKind
 from confect_celery.store.query import Catalog, DatabaseWriter, SystemTable
 from confect_celery.store.schema import scheduled_functions_table
-from tests.store.query_tables import Tables, ids, open_tables
-from tests.support.databases import DATABASES, Databases
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
+from tests.store.query_tables import Tables, ids
 
 
 def failed(db: Tables, error: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from confect_celery.errors import InvalidTime, NaiveDateTime, NotFound, SystemTableReadOnly, UnknownField
 from confect_celery.store.query.writer import _needs_id
 from confect_celery.timing import DateTime, Duration
-from tests.store.query_tables import METADATA, Tables, open_tables
-from tests.support.databases import DATABASES, Databases
+from tests.store.query_tables import METADATA, Tables
 
 AT = DateTime.parse("2026-03-08T12:00:00.123456Z")
-
-
-@pytest.fixture(params=DATABASES)
-def db(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Tables]:
-    with open_tables(databases, request.param, tmp_path) as tables:
-        yield tables
 
 
 class Color(enum.Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,23 @@ import sqlalchemy as sa
 
 from confect_celery import DateTime, Duration, ScheduledFunctionId
 from confect_celery.store import HELD_FOR, TRANSITIONS, EncodedCall, NewRow, Pending, StateKind, Store, new_id
+from tests.store.conftest import migrated
+from tests.support.databases import DATABASES, Databases
 
 NOW = DateTime.parse("2030-01-01T00:00:00.123456Z")
 SECOND = Duration.seconds(1)
 CALL = EncodedCall("internal/t/f", "task", {"a": 2}, {"retries": 1})
 ERROR = {"tag": "Broken", "message": "it broke"}
 Step = Callable[[Store, sa.Connection, str, int], object]
+
+
+@pytest.fixture(params=DATABASES)
+def store(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Store]:
+    """One database for all of these, empty at first."""
+    store = databases.kept(request.param, migrated)
+    yield store
+    with store.database.transaction() as transaction:
+        transaction.connection.execute(store.table.delete())
 
 
 def pending(id: str, attempt: int) -> Pending:

@@ -9,10 +9,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pymysql
 import pytest
@@ -21,6 +21,8 @@ from sqlalchemy.exc import OperationalError
 
 from tests.support.processes import Process, free_port
 from tests.support.waiting import wait_for
+
+T = TypeVar("T")
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 
@@ -162,6 +164,8 @@ class Databases:
 
     def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
+        self._kept: dict[Any, Any] = {}
+        self._stack = ExitStack()
 
     def server(self, kind: str) -> Any:
         if kind not in self._servers:
@@ -182,7 +186,17 @@ class Databases:
         with new_database(self.server(kind)) as url:
             yield url
 
+    def kept(self, kind: str, open_it: Callable[[str], AbstractContextManager[T]]) -> T:
+        """What `open_it` makes of the URL of a fresh database, once a session: who asks for it leaves it as it was."""
+        if (kind, open_it) not in self._kept:
+            directory = open_directory()
+            self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            url = self._stack.enter_context(self.url(kind, directory))
+            self._kept[kind, open_it] = self._stack.enter_context(open_it(url))
+        return cast("T", self._kept[kind, open_it])
+
     def stop(self) -> None:
+        self._stack.close()
         for server in self._servers.values():
             server.stop()
             shutil.rmtree(server.process.cwd, ignore_errors=True)
