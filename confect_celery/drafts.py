@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final, overload
 
@@ -33,7 +34,7 @@ class Drafts:
     registry: Registry
     settings: Settings
     plain: Callable[[Any, Any], EncodedCall]
-    """Encodes a call of a Celery task or signature."""
+    """Encodes a call of a Celery task or signature, or of one that it has encoded with more arguments."""
 
     def rows(
         self,
@@ -140,10 +141,13 @@ class Drafts:
     def _maker(self, function: Any, parent: ScheduledFunctionId | None) -> _Maker:
         """What makes rows of the calls of one function, all but the arguments worked out once."""
         found = self._found(function)
+        encode: Callable[[Any], Any]
         if found is None:
-            return lambda own, args, aim: self._row(own, function, args, aim, parent)
-        ref, kind = found
-        name, said = ref.name, ref.message_options
+            call = self.plain(function, None)
+            name, kind, said, encode = call.name, call.kind, call.options, lambda args: self.plain(call, args).args
+        else:
+            ref, kind = found
+            name, said, encode = ref.name, ref.message_options, partial(codec.encode_as_text, ref)
         options: dict[bool, Mapping[str, Any]] = {}
 
         def row(own: ScheduledFunctionId, args: Any, aim: _Aim) -> NewRow:
@@ -151,8 +155,7 @@ class Drafts:
             shared = options.get(near)
             if shared is None:
                 shared = options[near] = traced(said, later=not near)
-            text = codec.encode_as_text(ref, args)
-            return _new(NewRow, (own, name, kind, text, scheduled, creation, due, shared, parent))
+            return _new(NewRow, (own, name, kind, encode(args), scheduled, creation, due, shared, parent))
 
         return row
 

@@ -155,12 +155,28 @@ def check_json(name: str, value: object) -> dict[str, Any]:
     if not all(isinstance(key, str) for key in value):
         raise _invalid(name, "not JSON: keyword arguments are named by texts")
     text = _to_json(name, dict(value))
-    loaded: dict[str, Any] = dict(value) if is_plain(value) else json.loads(text)
+    loaded: dict[str, Any] = dict(value) if _is_flat(value) else json.loads(text)
     return loaded
 
 
 def is_plain(value: object) -> bool:
-    """Whether it is a dict of texts, numbers, truth values and None: any serializer of JSON brings that back."""
+    """Whether it is a dict that holds nothing but texts, numbers, truth values, None, and lists and dicts of these: any
+    serializer of JSON brings that back."""
+    try:
+        return type(value) is dict and _comes_back(value)
+    except RecursionError:
+        return False
+
+
+def _comes_back(value: object) -> bool:
+    if type(value) is list:
+        return _SCALARS.issuperset(map(type, value)) or all(map(_comes_back, value))
+    if type(value) is dict:
+        return _is_flat(value) or all(type(key) is str and _comes_back(held) for key, held in value.items())
+    return type(value) in _SCALARS
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
     return type(value) is dict and all(type(key) is str and type(held) in _SCALARS for key, held in value.items())
 
 

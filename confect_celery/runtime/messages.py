@@ -69,10 +69,15 @@ def loaded_row(request: Any) -> Pending | None:
 
 
 def call_of(function: Any, args: Any) -> EncodedCall:
-    """Take apart a Celery task or signature; `args` become keyword arguments.
+    """Take apart a Celery task or signature, or take what came of it; `args` become keyword arguments.
 
-    Raises NotSchedulable for what is neither, InvalidArguments and ArgumentsTooLarge.
+    Raises NotSchedulable for what is none of them, InvalidArguments and ArgumentsTooLarge.
     """
+    if isinstance(function, EncodedCall):
+        if args is None:
+            return function
+        named = {**function.args, **_named(function.name, args)}
+        return EncodedCall(function.name, function.kind, _checked(function.name, named), function.options)
     if isinstance(function, Mapping) and isinstance(function.get("task"), str):  # a signature is a dict
         if function.get("subtask_type") in ("chain", "group"):
             alternative = "Schedule a task or an internal action that starts it, or capture its own apply_async()."
@@ -86,7 +91,7 @@ def call_of(function: Any, args: Any) -> EncodedCall:
         alternative = "Give an internal mutation or action, a refs path, or a Celery task or signature."
         raise NotSchedulable(repr(function), "it is no function of this app and no Celery task", alternative)
     if args is not None:
-        named.update(args if codec.is_plain(args) else codec.check_json(name, _as_json(name, args)))
+        named.update(_named(name, args))
     return encode_call(name, positional, named, options)
 
 
@@ -141,6 +146,10 @@ def call_in(delivery: Delivery) -> Call:
     if not isinstance(kwargs, dict) or not isinstance(positional, list):
         raise TypeError("its arguments are no JSON object, or those by position no list")
     return Call(task_name(delivery.name, given), given, positional, kwargs)
+
+
+def _named(name: str, args: Any) -> Mapping[str, Any]:
+    return args if codec.is_plain(args) else codec.check_json(name, _as_json(name, args))
 
 
 def _checked(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

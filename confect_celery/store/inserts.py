@@ -17,8 +17,8 @@ from confect_celery.timing import DateTime
 
 __all__ = ["VARYING", "Insert", "Lot", "insert_pending", "lots", "values_of", "values_of_pending"]
 
-VARYING: Final = ("id", "args", "scheduled_time", "next_at")
-"""The columns in which rows of one lot differ, in the table's order."""
+VARYING: Final = ("id", "args", "scheduled_time", "next_at", "options")
+"""The columns in which rows of one lot may differ, in the table's order."""
 
 _BY_DEFAULT: Final = ("error", "attempt", "losses")
 _OF_PENDING: Final = ("completed_time", "deliveries", "state")
@@ -36,26 +36,35 @@ class Lot(NamedTuple):
     """Of each row the text of its arguments."""
     scheduled: list[DateTime]
     next_at: list[DateTime | None]
+    options: list[str]
+    """Of each row the text of its options."""
 
     @property
     def varying(self) -> tuple[list[Any], ...]:
         """What the rows have in each of the varying columns."""
-        return self.ids, self.args, self.scheduled, self.next_at
+        return self.ids, self.args, self.scheduled, self.next_at, self.options
+
+    @property
+    def differing(self) -> int:
+        """In how many of the varying columns they differ, counted from the first."""
+        if len(set(self.options)) > 1:
+            return 5
+        return 2 if len(set(map(id, self.scheduled))) == len(set(map(id, self.next_at))) == 1 else 4
 
     def since(self, start: int) -> Lot:
         """The rows from there on."""
         return Lot(self.shared, *(column[start:] for column in self.varying))
 
-    def rows(self, bind: Callable[[DateTime], Any], null: Any = None) -> Iterator[tuple[str, str, Any, Any]]:
+    def rows(self, bind: Callable[[DateTime], Any], null: Any = None) -> Iterator[tuple[str, str, Any, Any, str]]:
         """What of each row is in its varying columns, with times bound so."""
         last: tuple[object, object] = None, None
         at = then = null
-        for own, args, scheduled, next_at in zip(*self.varying, strict=True):
+        for own, args, scheduled, next_at, options in zip(*self.varying, strict=True):
             if scheduled is not last[0] or next_at is not last[1]:
                 last = scheduled, next_at
                 at = bind(scheduled)
                 then = at if next_at is scheduled else null if next_at is None else bind(next_at)
-            yield own, args, at, then
+            yield own, args, at, then, options
 
 
 def lots(
@@ -71,21 +80,30 @@ def lots(
 def _lots(rows: Iterable[NewRow], delivered_until: Mapping[str, DateTime], born: StateKind) -> list[Lot]:
     found: dict[tuple[Any, ...], Lot] = {}
     pending = born is StateKind.PENDING
+    said: Mapping[str, Any] | None = None
+    text = "{}"
     for row in rows:
         own, name, kind, args, scheduled, creation, due, options, parent = row
         until = delivered_until.get(own) if delivered_until else None
-        key = name, kind, parent, id(creation), id(options) if options else None, until is None
+        if options is not said:
+            said, text = options, _text_of(options)
+        key = name, kind, parent, id(creation), until is None
         lot = found.get(key)
         if lot is None:
             shared = values_of(row, until, born)
             for column in VARYING:
                 del shared[column]
-            lot = found[key] = Lot(shared, [], [], [], [])
+            lot = found[key] = Lot(shared, [], [], [], [], [])
         lot.ids.append(own)
         lot.args.append(args.decode() if type(args) is bytes else json.dumps(args))
         lot.scheduled.append(scheduled)
         lot.next_at.append((until or due) if pending else None)
+        lot.options.append(text)
     return list(found.values())
+
+
+def _text_of(options: Mapping[str, Any]) -> str:
+    return json.dumps(options) if options else "{}"
 
 
 def values_of_pending(row: NewRow) -> dict[str, Any]:
@@ -99,7 +117,7 @@ def values_of_pending(row: NewRow) -> dict[str, Any]:
         "scheduled_time": scheduled,
         "creation_time": creation,
         "next_at": due,
-        "options": json.dumps(options) if options else "{}",
+        "options": _text_of(options),
         "parent_id": parent,
     }
 

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from confect_celery.testing.servers.process import free_port
+
 __all__ = ["Broker", "Died", "Process", "Worker", "valkey_server"]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -90,9 +92,7 @@ class Broker(Process):
     """The embedded Valkey on a free port."""
 
     def __init__(self, server: Path, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
         super().__init__("broker", [str(server), *options], directory / "broker.log")
 

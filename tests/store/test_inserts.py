@@ -36,9 +36,10 @@ def some_rows(count: int) -> list[NewRow]:
             ("internal/t/f", "action", f'{{"n":{n}}}'.encode(), NOW, NOW, NOW),
             ("internal/t/g", "mutation", {"text": ODD, "n": n}, PARIS, NOW, PARIS, options),
             (ODD, "task", json.dumps({"text": ODD}).encode(), NOW, NOW, NOW + Duration.millis(n), options, parent),
+            ("own", "task", {}, NOW, NOW, NOW, {"args": [n, ODD]}),
         )
-        # Many of the first kind, so that there are whole blocks of them.
-        made.append(NewRow(id, *kinds[n % 3 if n < 100 else 0]))  # type: ignore[arg-type]
+        # Many of the first and of the last kind, so that there are whole blocks of them.
+        made.append(NewRow(id, *kinds[n % 3 if n < 100 else 0 if n < 700 else 3]))  # type: ignore[arg-type]
     return made
 
 

@@ -23,7 +23,7 @@ def lines(columns: Sequence[sa.Column[Any]], lot: Lot) -> str:
     """A line for each row, in the order of these columns."""
     fields = ["%s" if column.name in VARYING else _field(lot.shared.get(column.name)) for column in columns]
     line = "\t".join(fields) + "\n"
-    escaped = lot._replace(ids=_escaped(lot.ids), args=_escaped(lot.args))
+    escaped = lot._replace(ids=_escaped(lot.ids), args=_escaped(lot.args), options=_escaped(lot.options))
     return "".join([line % row for row in escaped.rows(_time, _NULL)])
 
 

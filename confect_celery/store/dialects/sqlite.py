@@ -23,9 +23,6 @@ _BUSY_TIMEOUT_SECONDS: Final = 30
 _MOST_PARAMETERS: Final = 999
 """Of one statement, however SQLite was built."""
 
-_OF_THE_SAME_TIME: Final = 2
-"""How many of the varying columns differ where the times do not."""
-
 _TRANSIENT: Final = ("database is locked", "database table is locked", "database schema is locked")
 
 
@@ -94,8 +91,7 @@ class SqliteDialect(Dialect):
         """Many rows a statement, in which what they share is bound once: binding takes longer than all the rest."""
         left = []
         for lot in chain.from_iterable(blocks):
-            same = len(set(map(id, lot.scheduled))) == len(set(map(id, lot.next_at))) == 1
-            width = _OF_THE_SAME_TIME if same else len(insert.varying)
+            width = lot.differing
             varying = tuple(insert.varying[:width])
             many, count = _block(insert.text(connection.dialect), len(insert.columns), varying)
             if len(lot.ids) < count:

@@ -10,6 +10,7 @@ from webshop.celery import confect
 from accounts.models import Account, Reminder
 from accounts.tasks import Register, Text, register, register_two, remind, unverified
 from confect_celery import Duration, ScheduledFunction
+from confect_celery.errors import InvalidArguments
 from confect_celery.testing import harness
 
 
@@ -64,6 +65,15 @@ class Transactions(TransactionTestCase):
             schedule(60)
             near = schedule(0.5)
         assert published == [near]
+
+    def test_of_many_jobs_one_that_cannot_be_made_leaves_the_transaction_as_it_was(self) -> None:
+        job = (Duration.hours(1), remind, Text(account_id="a", text="x"))
+        with transaction.atomic():
+            before = schedule()
+            with self.assertRaises(InvalidArguments):
+                confect.scheduler.run_many([*[job] * 2000, (Duration.hours(1), remind, {"text": 3})])
+            after = schedule()
+        assert {row.id for row in rows()} == {before, after}
 
     def test_a_broker_that_refuses_does_not_undo_the_commit(self) -> None:
         def refuse(_: object) -> None:
