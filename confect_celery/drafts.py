@@ -80,7 +80,7 @@ class Drafts:
         parent: ScheduledFunctionId | None,
     ) -> tuple[list[NewRow], bool]:
         aims: dict[int, _Aim] = {}
-        makers: dict[int, _Maker] = {}
+        makers: dict[int, _Maker | None] = {}
         rows, near = [], False
         for (when, function, args), own in zip(jobs, ids, strict=True):
             aim = aims.get(id(when))
@@ -89,8 +89,13 @@ class Drafts:
                 near = near or aim[3]
                 if len(aims) < _SHARED_TIMES:
                     aims[id(when)] = aim
-            make = makers.get(id(function)) or makers.setdefault(id(function), self._maker(function, parent))
-            rows.append(make(own, args, aim))
+            make = makers.get(id(function))
+            if make is not None:
+                rows.append(make(own, args, aim))
+                continue
+            rows.append(self._row(own, function, args, aim, parent))
+            # It pays from the second of its calls on; of signatures each job has its own, mostly.
+            makers[id(function)] = self._maker(function, parent) if id(function) in makers else None
         return rows, near
 
     def call(self, function: Any, args: Any) -> EncodedCall:

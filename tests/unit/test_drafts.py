@@ -85,15 +85,12 @@ def test_equal_times_become_one_object() -> None:
 
 def test_a_signature_is_taken_apart_once_and_its_rows_share_its_options() -> None:
     signature = task.s(7, day=dt.date(2030, 1, 1)).set(priority=3)
-    jobs: list[Any] = [
-        (FAR, signature, None),
-        (FAR, signature, {"n": 1}),
-        (FAR, signature, {"day": dt.date(2031, 1, 1)}),
-    ]
+    other = {"day": dt.date(2031, 1, 1)}
+    jobs: list[Any] = [(FAR, signature, args) for args in (None, {"n": 1}, None, other, {"n": 2})]
     rows, _ = DRAFTS.rows(jobs, NOW, None)
     assert [(row.args, row.options) for row in rows] == [
         (call.args, call.options) for call in (call_of(signature, args) for _, _, args in jobs)
     ]
-    assert rows[0].options is rows[1].options is rows[2].options and rows[0].options["args"] == [7]
+    assert rows[2].options is rows[3].options is rows[4].options and rows[4].options["args"] == [7]
     with pytest.raises(InvalidArguments):
         DRAFTS.rows([*jobs, (FAR, signature, {"n": object()})], NOW, None)

@@ -98,6 +98,8 @@ class SqliteDialect(Dialect):
                 left.append(lot)
                 continue
             _, bound, rows = insert.bound_lot(connection.dialect, lot)
+            if width == 2:
+                rows = zip(lot.ids, lot.args, strict=True)
             shared = [value for at, value in enumerate(bound) if at not in varying]
             for start in range(0, len(lot.ids), count):
                 some = [row[:width] for row in islice(rows, count)]
