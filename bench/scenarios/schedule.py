@@ -74,14 +74,21 @@ def _ours(run: Run, shop: Shop, title: str, count: int) -> None:
             for each in args:
                 joined.run_after(_FAR, action, each)
     run.sample(_NAME, f"ours, in an open transaction, {title}", "jobs/s", watch.rate(count))
-    jobs = [(_FAR, action, shop.module.N(n=n)) for n in range(_MANY)]
-    with Stopwatch() as watch:
-        scheduler.run_many(jobs)
-    run.sample(_NAME, f"ours, run_many, {title}", "jobs/s", watch.rate(_MANY))
-    jobs = [(_FAR + Duration.millis(n), *job[1:]) for n, job in enumerate(jobs)]
-    with Stopwatch() as watch:
-        scheduler.run_many(jobs)
-    run.sample(_NAME, f"ours, run_many, each at a time of its own, {title}", "jobs/s", watch.rate(_MANY))
+    for what, jobs in _many(shop).items():
+        with Stopwatch() as watch:
+            scheduler.run_many(jobs)
+        run.sample(_NAME, f"ours, run_many{what}, {title}", "jobs/s", watch.rate(_MANY))
+
+
+def _many(shop: Shop) -> dict[str, list[tuple[Duration, Any, Any]]]:
+    """Jobs of one function and time; with times of their own, as reminders; and as who has Celery's tasks has them."""
+    action, plain = shop.module.functions["action"], shop.module.plain
+    args = [shop.module.N(n=n) for n in range(_MANY)]
+    return {
+        "": [(_FAR, action, each) for each in args],
+        ", each at a time of its own": [(_FAR + Duration.millis(n), action, each) for n, each in enumerate(args)],
+        ", signatures of a task": [(_FAR, plain.s(n), None) for n in range(_MANY)],
+    }
 
 
 def _native(run: Run, shop: Shop, count: int) -> None:

@@ -98,7 +98,7 @@ class SqliteDialect(Dialect):
                 left.append(lot)
                 continue
             _, bound, rows = insert.bound_lot(connection.dialect, lot)
-            if width == 2:
+            if width == 2:  # id and arguments, as mostly: there is nothing to be bound
                 rows = zip(lot.ids, lot.args, strict=True)
             shared = [value for at, value in enumerate(bound) if at not in varying]
             for start in range(0, len(lot.ids), count):
