@@ -136,6 +136,8 @@ class World:
             event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout = 0"))
             engine.dispose()
         metadata.create_all(engine)
+        # Who looks on takes no connection out of the shop's hands, and is through with one round trip.
+        self._onlooker = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         self.clock = SettableClock(START)
         self.settings = self.confect.settings
         self.horizon = int(self.settings.horizon.total_seconds() * 1e6)
@@ -157,6 +159,7 @@ class World:
     def close(self) -> None:
         self._stack.close()
         self.store.database.dispose()
+        self._onlooker.dispose()
 
     def reset(self) -> None:
         """A new example: an empty table, an empty broker, all processes just started."""
@@ -475,7 +478,7 @@ class World:
     def rows(self, connection: sa.Connection | None = None) -> dict[int, Row]:
         """The table by the jobs' keys, read in raw SQL; on `connection` with what its transaction wrote."""
         if connection is None:
-            with self.store.database.engine.connect() as own:
+            with self._onlooker.connect() as own:
                 return self.rows(own)
         found = connection.execute(_ROWS).all()
         rows = {}
@@ -492,8 +495,8 @@ class World:
 
     def look(self) -> dict[int, Row]:
         """Check all that must be true at any moment; gives back the rows."""
-        rows = self.rows()
-        with self.store.database.engine.connect() as connection:
+        with self._onlooker.connect() as connection:
+            rows = self.rows(connection)
             counts = connection.execute(sa.text("SELECT job, COUNT(*) FROM ledger GROUP BY job")).all()
         self.model.seen(rows, {int(job): int(count) for job, count in counts}, self.now)
         return rows
