@@ -46,9 +46,9 @@ class Lot(NamedTuple):
 
     @property
     def differing(self) -> int:
-        """In how many of the varying columns they differ, counted from the first."""
+        """In how many of the varying columns they differ, from the first on: id and arguments; these and times; all."""
         if len(set(self.options)) > 1:
-            return 5
+            return len(VARYING)
         return 2 if len(set(map(id, self.scheduled))) == len(set(map(id, self.next_at))) == 1 else 4
 
     def since(self, start: int) -> Lot:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from confect_celery import DateTime, Duration
 from confect_celery.store import NewRow, ScheduledFunctionId, StateKind, Store, new_id, new_ids
+from confect_celery.store.inserts import lots
 
 NOW = DateTime.parse("2030-01-01T00:00:00.000001Z")
 PARIS = DateTime.parse("2030-06-01T12:00:00.5+02:00[Europe/Paris]")
@@ -100,3 +101,21 @@ def test_all_or_none(store: Store) -> None:
     with pytest.raises(DBAPIError):
         insert(store, [*rows, rows[-1]])
     assert all_rows(store) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "differing"),
+    [
+        (lambda n: (NOW, {"queue": "q"}), 2),
+        (lambda n: (NOW + Duration.millis(n), {}), 4),
+        (lambda n: (NOW, {"args": [n]}), 5),
+    ],
+    ids=["arguments", "times", "options"],
+)
+def test_rows_of_one_function_are_one_lot(own: Any, differing: int) -> None:
+    rows = []
+    for n, id in enumerate(new_ids(NOW, 5)):
+        at, options = own(n)
+        rows.append(NewRow(id, "t", "task", {"n": n}, at, NOW, at, options))
+    ((lot,),) = lots(rows, {}, StateKind.PENDING)
+    assert lot.ids == [row.id for row in rows] and lot.differing == differing

@@ -196,7 +196,9 @@ class Databases:
         return cast("T", self._kept[kind, open_it])
 
     def stop(self) -> None:
-        self._stack.close()
-        for server in self._servers.values():
-            server.stop()
-            shutil.rmtree(server.process.cwd, ignore_errors=True)
+        try:
+            self._stack.close()
+        finally:  # or the servers would outlive the session
+            for server in self._servers.values():
+                server.stop()
+                shutil.rmtree(server.process.cwd, ignore_errors=True)
